@@ -1,0 +1,1 @@
+"""One option table; command line, files, help, docs and validation all come from it."""

@@ -1,0 +1,39 @@
+"""The value that a mount runs on: every option, resolved, validated and frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """Effective options of one mount; names are ossfs 2.0's, units are in the table."""
+
+    bucket: str
+    mountpoint: str
+    """Absolute path."""
+    oss_bucket_prefix: str = ""
+    """Without leading or trailing slash; empty mounts the whole bucket."""
+    oss_endpoint: str = ""
+    oss_region: str = ""
+    """Set: signature V4. Empty: V1."""
+    path_style: bool = False
+    uid: int = 0
+    gid: int = 0
+    file_mode: int = 0o777
+    dir_mode: int = 0o777
+    umask: int = 0
+    allow_other: bool = True
+    ro: bool = False
+    nonempty: bool = False
+    attr_timeout: float = 60.0
+    negative_timeout: float = 0.0
+    log_dir: str = "/tmp/ossfs"
+    log_level: str = "info"
+    total_mem_limit: int = 0
+    """Bytes for all buffers and caches; 0: a share of the cgroup's or machine's memory."""
+    prefetch_chunk_size: int = 8 * 1024**2
+    prefetch_concurrency: int = 256
+    prefetch_concurrency_per_file: int = 64
+    oss_request_timeout_ms: int = 60_000
+    foreground: bool = False

@@ -1,0 +1,41 @@
+"""Where the keys come from: option, environment, passwd file; later process and RAM role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One set of keys. The secret parts never show in repr, so never in a log."""
+
+    key_id: str
+    key_secret: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    """STS security token, if any."""
+    expires: float | None = None
+    """Seconds since the epoch, None when they never expire."""
+
+
+class CredentialsProvider(Protocol):
+    """Gives the current keys; called from any thread, on every request, so it must not block."""
+
+    def get(self) -> Credentials: ...
+
+    def refresh(self) -> bool:
+        """Fetch afresh after the store said the token has expired; False when nothing changed."""
+        ...
+
+
+class StaticCredentials:
+    """Keys that never change."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def get(self) -> Credentials:
+        return self._credentials
+
+    def refresh(self) -> bool:
+        return False
