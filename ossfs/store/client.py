@@ -1,0 +1,428 @@
+"""The bucket as trio tasks see it: `api.Store` made asynchronous, patient and accounted for.
+
+Every request is carried by a thread, has one deadline for all its attempts, and is repeated by
+the rules of `store.retry`, here and nowhere else. The clock of a request starts when its first
+attempt does, not while it stands in line for a thread. Mutations that must not happen twice are
+repeated only when the store certainly did not perform them.
+
+Invariant: no call returns, cancelled or not, while a thread may still touch its buffers.
+
+What runs concurrently: any number of tasks of one trio loop; all state here is touched on that
+loop only. The store's methods run in control threads (small requests) and transfer threads
+(bulk bytes), or on the loop itself with `inline=True`, which makes tests with a MockClock
+deterministic: autojump would race a real thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import trio
+
+from ossfs.store.api import (
+    PLAIN,
+    AppendReply,
+    Buffer,
+    Capabilities,
+    GetReply,
+    ListPage,
+    ObjectInfo,
+    PartReply,
+    PendingUpload,
+    PutOptions,
+    PutReply,
+    Store,
+    UploadPart,
+)
+from ossfs.store.errors import Expired, StoreError, Throttled
+from ossfs.store.retry import RetryPolicy
+from ossfs.store.runner import Carrier, InlineRunner, Runner, ThreadRunner
+from ossfs.store.transfer import TransferPool
+from ossfs.store.watch import ClientStats, Flight, RequestWatch
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def _never_refreshed() -> bool:
+    return False
+
+
+class StoreClient:
+    """One bucket for one trio loop.
+
+    `request_timeout` is in seconds and covers a request with all its attempts; `refresh` fetches
+    new credentials (in a thread, it may block) and says whether anything changed. Bulk bytes go
+    through `transfer`, which stays the caller's to close; without it they share the
+    `control_threads`. `monotonic` must be the clock the store measures its deadlines by.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        request_timeout: float,
+        retry: RetryPolicy | None = None,
+        rng: random.Random | None = None,
+        refresh: Callable[[], bool] = _never_refreshed,
+        transfer: TransferPool | None = None,
+        control_threads: int = 32,
+        monotonic: Callable[[], float] | None = None,
+        inline: bool = False,
+        runner: Runner | None = None,
+    ) -> None:
+        self._store = store
+        self._timeout = request_timeout
+        self._retry = retry if retry is not None else RetryPolicy()
+        self._rng = rng if rng is not None else random.Random()
+        self._refresh = refresh
+        self._refreshing = trio.Lock()
+        self._refreshes = 0
+        if monotonic is None:
+            monotonic = trio.current_time if inline or runner is not None else time.monotonic
+        self._monotonic = monotonic
+        if runner is None:
+            runner = InlineRunner() if inline else ThreadRunner(control_threads, transfer)
+        self._runner = runner
+        self.stats = ClientStats()
+        self._watch = RequestWatch(log)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the bucket can do."""
+        return self._store.capabilities
+
+    async def watch(self) -> None:
+        """Report requests that take too long, for ever; the daemon runs it in its nursery."""
+        await self._watch.run()
+
+    def close(self) -> None:
+        """Drop the store's idle connections; requests under way may fail."""
+        self._store.close()
+
+    # -- looking ------------------------------------------------------------------------------
+
+    async def probe(self, prefix: bytes = b"") -> None:
+        """Raise unless the bucket answers a list of one key under `prefix`."""
+        await self._request(
+            Flight("probe", prefix),
+            lambda deadline: self._store.probe(prefix, deadline=deadline),
+            carrier=Carrier.ABANDONABLE,
+        )
+
+    async def head(self, key: bytes, *, full: bool = False) -> ObjectInfo:
+        """Describe an object; see `Store.head` for what `full` adds."""
+        return await self._request(
+            Flight("head", key),
+            lambda deadline: self._store.head(key, full=full, deadline=deadline),
+            carrier=Carrier.ABANDONABLE,
+        )
+
+    async def list_page(
+        self,
+        prefix: bytes,
+        *,
+        delimiter: bytes = b"/",
+        token: str | None = None,
+        start_after: bytes = b"",
+        max_keys: int = 1_000,
+    ) -> ListPage:
+        """Return keys under `prefix` after `start_after`, or the page that `token` names."""
+        return await self._request(
+            Flight("list_page", prefix),
+            lambda deadline: self._store.list_page(
+                prefix,
+                delimiter=delimiter,
+                token=token,
+                start_after=start_after,
+                max_keys=max_keys,
+                deadline=deadline,
+            ),
+            carrier=Carrier.ABANDONABLE,
+        )
+
+    async def get_range_into(
+        self,
+        key: bytes,
+        offset: int,
+        buffers: Sequence[memoryview],
+        *,
+        if_match: str | None,
+        on_filled: Callable[[int], None] | None = None,
+        prefetch: bool = False,
+    ) -> GetReply:
+        """Fill `buffers` one after another with the object's bytes from `offset`.
+
+        `on_filled(i)` is called once per buffer, in order, **from the transfer thread**, as soon
+        as buffers[i] is final: it must be quick and may only do what any thread may do (such as
+        `TrioToken.run_sync_soon`). A body that breaks off is resumed at the first buffer not yet
+        full; without `if_match` nothing would hold the rest to the same version, so then only
+        a body that filled no buffer is asked for again. Demand goes before `prefetch`.
+        """
+        flight = Flight("get_range_into", key)
+        filled = 0
+
+        def one_attempt(deadline: float) -> GetReply:
+            first = filled
+
+            def buffer_filled(i: int) -> None:
+                nonlocal filled
+                filled = first + i + 1
+                if on_filled is not None:
+                    on_filled(first + i)
+
+            skipped = sum(len(buffer) for buffer in buffers[:first])
+            return self._store.get_range_into(
+                key,
+                offset + skipped,
+                buffers[first:],
+                if_match=if_match,
+                on_filled=buffer_filled,
+                deadline=deadline,
+            )
+
+        reply = await self._request(
+            flight,
+            one_attempt,
+            carrier=Carrier.PREFETCH if prefetch else Carrier.DEMAND,
+            progress=lambda: filled,
+            resumable=lambda: if_match is not None or filled == 0,
+        )
+        self.stats.bytes_read += sum(len(buffer) for buffer in buffers)
+        return reply
+
+    async def get_symlink(self, key: bytes) -> bytes:
+        """Return the key that the symlink object `key` names."""
+        return await self._request(
+            Flight("get_symlink", key),
+            lambda deadline: self._store.get_symlink(key, deadline=deadline),
+            carrier=Carrier.ABANDONABLE,
+        )
+
+    async def list_uploads(self, prefix: bytes) -> Sequence[PendingUpload]:
+        """Return every upload in progress under `prefix`."""
+        return await self._request(
+            Flight("list_uploads", prefix),
+            lambda deadline: self._store.list_uploads(prefix, deadline=deadline),
+            carrier=Carrier.ABANDONABLE,
+        )
+
+    # -- writing whole objects ----------------------------------------------------------------
+
+    async def put(
+        self, key: bytes, data: Sequence[Buffer], options: PutOptions = PLAIN
+    ) -> PutReply:
+        """Store the concatenation of `data` as one object."""
+        reply = await self._request(
+            Flight("put", key),
+            lambda deadline: self._store.put(key, data, options, deadline=deadline),
+            idempotent=not options.forbid_overwrite,
+        )
+        self._count_written(data)
+        return reply
+
+    async def append(
+        self,
+        key: bytes,
+        position: int,
+        data: Sequence[Buffer],
+        options: PutOptions = PLAIN,
+    ) -> AppendReply:
+        """Append to an appendable object; PositionConflict when it is not `position` long."""
+        reply = await self._request(
+            Flight("append", key),
+            lambda deadline: self._store.append(key, position, data, options, deadline=deadline),
+            carrier=Carrier.DEMAND,
+            idempotent=False,
+        )
+        self._count_written(data)
+        return reply
+
+    async def copy(
+        self,
+        source: bytes,
+        target: bytes,
+        *,
+        if_match: str | None = None,
+        options: PutOptions | None = None,
+    ) -> PutReply:
+        """Copy an object within the bucket; `options` replaces its metadata, None keeps it."""
+        forbids = options is not None and options.forbid_overwrite
+        # A copy onto itself may leave another ETag, which a repeated `if_match` would meet.
+        repeatable = not forbids and (source != target or if_match is None)
+        return await self._request(
+            Flight("copy", target),
+            lambda deadline: self._store.copy(
+                source, target, if_match=if_match, options=options, deadline=deadline
+            ),
+            idempotent=repeatable,
+        )
+
+    async def delete(self, key: bytes) -> None:
+        """Remove an object; a missing one is no error."""
+        await self._request(
+            Flight("delete", key), lambda deadline: self._store.delete(key, deadline=deadline)
+        )
+
+    async def delete_many(self, keys: Sequence[bytes]) -> None:
+        """Remove up to capabilities.delete_many objects; missing ones are no error."""
+        await self._request(
+            Flight("delete_many", keys[0] if keys else b""),
+            lambda deadline: self._store.delete_many(keys, deadline=deadline),
+        )
+
+    async def put_symlink(self, key: bytes, target: bytes) -> None:
+        """Make `key` a symlink object that names the key `target`."""
+        await self._request(
+            Flight("put_symlink", key),
+            lambda deadline: self._store.put_symlink(key, target, deadline=deadline),
+        )
+
+    # -- multipart ----------------------------------------------------------------------------
+
+    async def create_upload(self, key: bytes, options: PutOptions = PLAIN) -> str:
+        """Begin a multipart upload; a repeated attempt may leave an empty one behind."""
+        return await self._request(
+            Flight("create_upload", key),
+            lambda deadline: self._store.create_upload(key, options, deadline=deadline),
+        )
+
+    async def upload_part(
+        self, key: bytes, upload_id: str, number: int, data: Sequence[Buffer]
+    ) -> PartReply:
+        """Upload part `number` (1 to maximum_parts), replacing an earlier one of that number."""
+        reply = await self._request(
+            Flight("upload_part", key),
+            lambda deadline: self._store.upload_part(
+                key, upload_id, number, data, deadline=deadline
+            ),
+            carrier=Carrier.DEMAND,
+        )
+        self._count_written(data)
+        return reply
+
+    async def copy_part(
+        self,
+        key: bytes,
+        upload_id: str,
+        number: int,
+        source: bytes,
+        offset: int,
+        size: int,
+        *,
+        if_match: str,
+    ) -> PartReply:
+        """Make bytes [offset, offset+size) of `source` part `number`; Changed if not `if_match`."""
+        return await self._request(
+            Flight("copy_part", key),
+            lambda deadline: self._store.copy_part(
+                key, upload_id, number, source, offset, size, if_match=if_match, deadline=deadline
+            ),
+        )
+
+    async def complete_upload(
+        self,
+        key: bytes,
+        upload_id: str,
+        parts: Sequence[UploadPart],
+        *,
+        forbid_overwrite: bool = False,
+    ) -> PutReply:
+        """Make the parts, in ascending order, the object."""
+        return await self._request(
+            Flight("complete_upload", key),
+            lambda deadline: self._store.complete_upload(
+                key, upload_id, parts, forbid_overwrite=forbid_overwrite, deadline=deadline
+            ),
+            idempotent=False,
+        )
+
+    async def abort_upload(self, key: bytes, upload_id: str) -> None:
+        """Drop an upload and its parts; an upload that is gone already is no error."""
+        await self._request(
+            Flight("abort_upload", key),
+            lambda deadline: self._store.abort_upload(key, upload_id, deadline=deadline),
+        )
+
+    # -- the one way a request is made --------------------------------------------------------
+
+    async def _request(
+        self,
+        flight: Flight,
+        call: Callable[[float], T],
+        *,
+        carrier: Carrier = Carrier.CONTROL,
+        idempotent: bool = True,
+        progress: Callable[[], int] = lambda: 0,
+        resumable: Callable[[], bool] = lambda: True,
+    ) -> T:
+        """Run `call(deadline)` until it succeeds or `RetryPolicy` gives up."""
+        deadline: float | None = None
+        failures = 0
+        reached = 0
+        refreshed = False
+
+        def attempt() -> T:
+            nonlocal deadline
+            if deadline is None:
+                deadline = self._monotonic() + self._timeout
+            return call(deadline)
+
+        stats = self.stats
+        self._watch.add(flight)
+        try:
+            while True:
+                generation = self._refreshes
+                flight.attempts += 1
+                stats.count_request(flight.op)
+                try:
+                    return await self._runner.run(flight.op, flight.key, attempt, carrier)
+                except Expired as error:
+                    if refreshed or not await self._refresh_once(generation):
+                        self._failed(flight, error)
+                        raise
+                    refreshed = True
+                except StoreError as error:
+                    stats.throttled += isinstance(error, Throttled)
+                    if progress() > reached:
+                        reached, failures = progress(), 0
+                    failures += 1
+                    assert deadline is not None
+                    wait = self._retry.delay(
+                        error,
+                        failures=failures,
+                        left=deadline - self._monotonic(),
+                        idempotent=idempotent and resumable(),
+                        rng=self._rng,
+                    )
+                    if wait is None:
+                        self._failed(flight, error)
+                        raise
+                    flight.error = error
+                    self._watch.report_slow()
+                    await trio.sleep(wait)
+                stats.retries += 1
+        finally:
+            self._watch.remove(flight)
+
+    async def _refresh_once(self, generation: int) -> bool:
+        """Refresh the credentials unless another request has done so since `generation`."""
+        async with self._refreshing:
+            if self._refreshes != generation:
+                return True
+            changed = await self._runner.run("refresh", b"", self._refresh, Carrier.CONTROL)
+            if changed:
+                self._refreshes += 1
+            return changed
+
+    def _failed(self, flight: Flight, error: StoreError) -> None:
+        self.stats.failures += 1
+        self._watch.failed(flight, error)
+
+    def _count_written(self, data: Sequence[Buffer]) -> None:
+        self.stats.bytes_written += sum(len(piece) for piece in data)
