@@ -1,1 +1,1 @@
-"""One option table; command line, files, help, docs and validation all come from it."""
+"""One option table; command line, environment, help, docs and validation all come from it."""

@@ -21,11 +21,15 @@ class MountOptions:
     uid: int = 0
     gid: int = 0
     file_mode: int = 0o777
+    """Effective: the umask is taken off already."""
     dir_mode: int = 0o777
+    """Effective: the umask is taken off already."""
     umask: int = 0
     allow_other: bool = True
     ro: bool = False
     nonempty: bool = False
+    kernel_words: tuple[str, ...] = ()
+    """mount(8)'s words for the kernel beyond the usual ones: noexec, noatime, sync, dirsync."""
     attr_timeout: float = 60.0
     negative_timeout: float = 0.0
     log_dir: str = "/tmp/ossfs"
@@ -37,3 +41,9 @@ class MountOptions:
     prefetch_concurrency_per_file: int = 64
     oss_request_timeout_ms: int = 60_000
     foreground: bool = False
+
+    @property
+    def source(self) -> str:
+        """The mounted thing as the user names it: oss://BUCKET[/PREFIX]."""
+        tail = f"/{self.oss_bucket_prefix}" if self.oss_bucket_prefix else ""
+        return f"oss://{self.bucket}{tail}"

@@ -1,0 +1,87 @@
+"""The words of `ossfs mount`, taken apart but not yet judged.
+
+    ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o a=b,c -o d --name=value -f
+
+Grammar only: which options exist is the table's business and what they may hold is
+`validate`'s. `-o` lists split at commas; a backslash keeps the character after it, so a value
+may hold a comma as `\\,`. The same option given twice: the last one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ossfs.runtime.failure import ExitStatus, UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One option as typed; a bare name has no value."""
+
+    name: str
+    value: str | None
+
+    def __repr__(self) -> str:
+        return f"Setting({self.name!r})"  # the value may be a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the command line said."""
+
+    positional: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    foreground: bool = False
+    help: bool = False
+
+
+def split_list(text: str) -> list[Setting]:
+    """Split an `-o` list into its settings; empty items, as in `a,,b`, are dropped."""
+    items: list[str] = [""]
+    letters = iter(text)
+    for letter in letters:
+        if letter == "\\":
+            items[-1] += next(letters, "\\")
+        elif letter == ",":
+            items.append("")
+        else:
+            items[-1] += letter
+    return [_setting(item) for item in items if item]
+
+
+def scan(words: Sequence[str]) -> Arguments:
+    """Take the words after `ossfs mount` apart; UserError for what is no word at all."""
+    positional: list[str] = []
+    settings: list[Setting] = []
+    foreground = wants_help = False
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            positional.extend(rest)
+        elif word in ("-h", "--help"):
+            wants_help = True
+        elif word in ("-f", "--foreground"):
+            foreground = True
+        elif word == "-o":
+            value = next(rest, None)
+            if value is None:
+                raise UserError("-o needs a value: -o NAME=VALUE,...", ExitStatus.USAGE)
+            settings.extend(split_list(value))
+        elif word.startswith("--"):
+            settings.append(_setting(word[2:]))
+        elif word.startswith("-o"):
+            settings.extend(split_list(word[2:]))
+        elif word.startswith("-") and len(word) > 1:
+            raise UserError(
+                f"unknown switch {word[:2]}; there are -f, -h and -o NAME=VALUE,...",
+                ExitStatus.USAGE,
+            )
+        else:
+            positional.append(word)
+    return Arguments(tuple(positional), tuple(settings), foreground, wants_help)
+
+
+def _setting(text: str) -> Setting:
+    name, equals, value = text.partition("=")
+    return Setting(name.strip(), value if equals else None)

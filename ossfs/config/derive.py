@@ -1,0 +1,53 @@
+"""Values worked out from others: memory limit, effective modes, endpoint of a region.
+
+Apart from `validate`, which only refuses: here nothing is refused any more. Pure functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ossfs.config.options import MountOptions
+from ossfs.config.values import GIB, MIB
+
+MEMORY_FLOOR = 128 * MIB
+MEMORY_CAP = 8 * GIB
+"""What ossfs 2.0's manual names as the most it uses with its defaults."""
+
+
+def memory_limit(total_mem_limit: int, cgroup_limit: int | None, ram: int) -> int:
+    """Return the bytes all buffers and caches may take together.
+
+    An explicit limit wins. Else half of what the process may use at all: the cgroup's limit
+    where there is one (it may be above the RAM, then the RAM counts), never under the floor
+    that keeps one reader going, never above the cap.
+    """
+    if total_mem_limit:
+        return total_mem_limit
+    available = ram if cgroup_limit is None else min(cgroup_limit, ram)
+    return min(max(available // 2, MEMORY_FLOOR), MEMORY_CAP)
+
+
+def region_endpoint(region: str) -> str:
+    """Return the public endpoint of a region."""
+    return f"https://oss-{region}.aliyuncs.com"
+
+
+def log_directory(user: int) -> str:
+    """Return the default log directory; one a user, because its mode keeps others out."""
+    return "/tmp/ossfs" if user == 0 else f"/tmp/ossfs-{user}"
+
+
+def effective(options: MountOptions) -> MountOptions:
+    """Apply what one option does to another: umask to modes, limits to each other."""
+    chunk = -(-options.prefetch_chunk_size // MIB) * MIB
+    per_file = options.prefetch_concurrency_per_file
+    if options.prefetch_concurrency:
+        per_file = min(per_file, options.prefetch_concurrency)
+    return replace(
+        options,
+        file_mode=options.file_mode & ~options.umask,
+        dir_mode=options.dir_mode & ~options.umask,
+        prefetch_chunk_size=chunk,
+        prefetch_concurrency_per_file=per_file,
+    )

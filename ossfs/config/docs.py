@@ -1,0 +1,128 @@
+"""The option table as people read it: the help of `ossfs mount` and docs/OPTIONS.md.
+
+`python -m ossfs.config.docs` writes docs/OPTIONS.md of the checkout it runs in; a test compares
+the file with what the table yields, so the page can never be behind.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from ossfs.config.table import IGNORED_WORDS, KERNEL_WORDS, TABLE, Dialect, Group, Option
+from ossfs.config.values import Kind
+
+_USAGE = """\
+Usage: ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT [-f] [-o NAME=VALUE,...] [--NAME=VALUE]...
+
+  Mount a bucket as a directory. Returns when the mount can be used; the serving process goes on
+  in the background until `ossfs umount MOUNTPOINT`.
+
+  -o NAME=VALUE,...   Options below, separated by commas; \\, is a comma inside a value. Words of
+                      mount(8) such as _netdev, nofail or noexec are understood.
+  --NAME=VALUE        The same option on its own. A flag's bare name means true.
+  -f, --foreground    Serve in this process and log to stderr.
+  -h, --help          Show this page.
+"""
+
+_PAGE = """\
+# Options of `ossfs mount`
+
+<!-- Generated from ossfs/config/table.py by `python -m ossfs.config.docs`. Do not edit. -->
+
+`ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o NAME=VALUE,NAME=VALUE` or `--NAME=VALUE`. The
+command line wins over the environment, the environment over the default. An option given twice
+counts as given last. An unknown option or an illegal value ends the command with status 2 and one
+line that names the option and what is legal.
+
+* Flags: the bare name is `true`; `true`, `false`, `yes`, `no`, `on`, `off`, `1`, `0` are legal.
+* Sizes: bytes, or with K, M, G, T, P, all 1024-based; `8M`, `8MB` and `8MiB` are the same.
+* Modes: three or four octal digits.
+* A comma inside a value of `-o` is written `\\,`.
+"""
+
+
+def mount_help() -> str:
+    """Return the help of `ossfs mount`, options under their headings."""
+    lines = [_USAGE]
+    for group, options in _groups():
+        lines.append(f"{group.value}:")
+        for option in options:
+            lines.append(f"  {_spelling(option)}")
+            lines.extend(
+                textwrap.wrap(
+                    _sentence(option), 92, initial_indent=" " * 6, subsequent_indent=" " * 6
+                )
+            )
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def markdown() -> str:
+    """Return the text of docs/OPTIONS.md."""
+    lines = [_PAGE]
+    for group, options in _groups():
+        lines += [f"## {group.value}", "", "| option | default | legal | meaning |"]
+        lines += ["|---|---|---|---|", *(_row(option) for option in options), ""]
+    lines += [
+        "## Words of mount(8)",
+        "",
+        "`rw` is `ro=false`. Handed to the kernel: " + _words(KERNEL_WORDS) + ".",
+        "Accepted without effect, for fstab: " + _words(IGNORED_WORDS) + ", `comment=...` and",
+        "`x-...`. A mount is always `nosuid`, `nodev` and `default_permissions`.",
+        "",
+        "## Names other programs use",
+        "",
+        "| here | " + " | ".join(dialect.value for dialect in Dialect) + " |",
+        "|---|" + "---|" * len(Dialect),
+    ]
+    for option in TABLE:
+        if option.names:
+            cells = (_words(option.names.get(dialect, ())) for dialect in Dialect)
+            lines.append(f"| `{option.name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _groups() -> Iterator[tuple[Group, list[Option]]]:
+    for group in Group:
+        yield group, [option for option in TABLE if option.group is group]
+
+
+def _spelling(option: Option) -> str:
+    if option.kind is Kind.FLAG:
+        return f"{option.name}[={option.kind.value}]"
+    if option.kind is Kind.CHOICE:
+        return f"{option.name}={'|'.join(option.choices)}"
+    return f"{option.name}={option.kind.value}"
+
+
+def _sentence(option: Option) -> str:
+    parts = [option.help]
+    if option.kind in (Kind.INTEGER, Kind.SECONDS, Kind.MILLISECONDS, Kind.SIZE):
+        parts.append(f"Legal: {option.legal}.")
+    parts.append(f"Default: {option.shown_default}.")
+    if option.environment:
+        parts.append(f"Environment: {option.environment}.")
+    return " ".join(parts)
+
+
+def _row(option: Option) -> str:
+    meaning = option.help + (f" Environment: `{option.environment}`." if option.environment else "")
+    cells = (f"`{option.name}`", option.shown_default, option.legal, meaning)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _words(names: frozenset[str] | tuple[str, ...]) -> str:
+    ordered = sorted(names) if isinstance(names, frozenset) else names
+    return ", ".join(f"`{name}`" for name in ordered)
+
+
+def main() -> None:
+    """Write docs/OPTIONS.md beside the package."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "OPTIONS.md"
+    page.write_text(markdown(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""The option table: one row an option, and everything known about it in that row.
+
+`ossfs mount --help`, docs/OPTIONS.md, parsing and validation are all made from these rows, so an
+option added here exists everywhere at once. Defaults are written as a user would type them and
+go through the same reader. The table is a constant; nothing changes it at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from math import inf, isinf
+
+from ossfs.config.values import GIB, MIB, READERS, Kind, Value, show_size
+
+YEAR_S = 365 * 24 * 3600
+LARGEST_ID = 2**32 - 2
+"""2**32 - 1 is (uid_t)-1, which the kernel reads as "no such user"."""
+
+
+class Group(Enum):
+    """Heading an option stands under in the help and the docs."""
+
+    BUCKET = "Bucket"
+    CREDENTIALS = "Credentials"
+    PERMISSIONS = "Ownership and permissions"
+    METADATA = "Metadata caching"
+    READING = "Reading"
+    MEMORY = "Memory"
+    REQUESTS = "Requests"
+    LOGGING = "Logging"
+
+
+class Dialect(Enum):
+    """Other programs whose option names are understood."""
+
+    OSSFS1 = "ossfs 1"
+    JINDOFUSE = "JindoFuse"
+
+
+class Stability(Enum):
+    STABLE = "stable"
+    EXPERIMENTAL = "experimental"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row. `name` is ossfs 2.0's name and the field of MountOptions where there is one."""
+
+    name: str
+    kind: Kind
+    group: Group
+    help: str
+    default: str = ""
+    """As typed; empty where the default is worked out (then `default_note` says how)."""
+    default_note: str = ""
+    low: float = 0
+    high: float = inf
+    zero: str = ""
+    """What 0 means where 0 is legal although below `low`."""
+    choices: tuple[str, ...] = ()
+    environment: str = ""
+    names: Mapping[Dialect, tuple[str, ...]] = field(default_factory=dict)
+    stability: Stability = Stability.STABLE
+    secret: bool = False
+
+    @property
+    def legal(self) -> str:
+        """The legal values in words, for messages and docs."""
+        match self.kind:
+            case Kind.FLAG:
+                return "true or false"
+            case Kind.CHOICE:
+                return " or ".join(self.choices)
+            case Kind.MODE:
+                return "0000 to 0777, octal"
+            case Kind.PATH:
+                return "a path"
+            case Kind.ENDPOINT:
+                return "http://HOST[:PORT] or https://HOST[:PORT]"
+            case Kind.TEXT:
+                return "text"
+            case Kind.SIZE:
+                span = f"{show_size(int(self.low))} to {show_size(int(self.high))}"
+            case _:
+                span = f"{self.low:.0f} to {self.high:.0f}"
+        unit = {Kind.SECONDS: " seconds", Kind.MILLISECONDS: " milliseconds"}.get(self.kind, "")
+        return (f"0 ({self.zero}) or " if self.zero else "") + span + unit
+
+    @property
+    def shown_default(self) -> str:
+        return self.default_note or self.default or "none"
+
+    def read(self, text: str) -> Value:
+        """Turn the text as typed into the value; ValueError tells why it cannot be."""
+        value = READERS[self.kind](text)
+        if self.choices and value not in self.choices:
+            raise ValueError("unknown word")
+        if self.kind in _RANGED and isinstance(value, int | float):
+            if self.zero and value == 0:
+                return value
+            if not self.low <= value <= self.high:
+                raise ValueError("out of range")
+        return value
+
+    def __post_init__(self) -> None:
+        if self.kind in _RANGED and isinf(self.high):
+            raise ValueError(f"option {self.name} has no upper bound")
+
+
+_RANGED = frozenset({Kind.INTEGER, Kind.SECONDS, Kind.MILLISECONDS, Kind.SIZE, Kind.MODE})
+
+TABLE: tuple[Option, ...] = (
+    Option(
+        "oss_bucket",
+        Kind.TEXT,
+        Group.BUCKET,
+        "Bucket to mount; the usual way to name it is oss://BUCKET[/PREFIX].",
+        default_note="from oss://BUCKET",
+        names={Dialect.OSSFS1: ("bucket",)},
+    ),
+    Option(
+        "oss_bucket_prefix",
+        Kind.TEXT,
+        Group.BUCKET,
+        "Mount only the keys under this prefix, as the root directory. Slashes at either end "
+        "are ignored.",
+        default_note="from oss://BUCKET/PREFIX",
+    ),
+    Option(
+        "oss_endpoint",
+        Kind.ENDPOINT,
+        Group.BUCKET,
+        "Where the bucket is served. Without http:// or https:// it is taken as https.",
+        default_note="https://oss-REGION.aliyuncs.com when oss_region is set, else required",
+        environment="OSS_ENDPOINT",
+        names={Dialect.OSSFS1: ("url",), Dialect.JINDOFUSE: ("fs.oss.endpoint",)},
+    ),
+    Option(
+        "oss_region",
+        Kind.TEXT,
+        Group.BUCKET,
+        "Region such as cn-hangzhou. Set: requests carry signature V4. Unset: V1.",
+        environment="OSS_REGION",
+        names={Dialect.OSSFS1: ("region",), Dialect.JINDOFUSE: ("fs.oss.region",)},
+    ),
+    Option(
+        "path_style",
+        Kind.FLAG,
+        Group.BUCKET,
+        "Address objects as endpoint/bucket/key instead of bucket.endpoint/key; for endpoints "
+        "without wildcard DNS.",
+        default="false",
+        names={Dialect.OSSFS1: ("use_path_request_style",)},
+    ),
+    Option(
+        "oss_access_key_id",
+        Kind.TEXT,
+        Group.CREDENTIALS,
+        "Access key ID.",
+        environment="OSS_ACCESS_KEY_ID",
+        names={Dialect.JINDOFUSE: ("fs.oss.accessKeyId",)},
+    ),
+    Option(
+        "oss_access_key_secret",
+        Kind.TEXT,
+        Group.CREDENTIALS,
+        "Access key secret. On the command line other users can read it while the command "
+        "starts: prefer passwd_file or the environment. The security token of temporary keys "
+        "comes from OSS_SESSION_TOKEN.",
+        environment="OSS_ACCESS_KEY_SECRET",
+        names={Dialect.JINDOFUSE: ("fs.oss.accessKeySecret",)},
+        secret=True,
+    ),
+    Option(
+        "passwd_file",
+        Kind.PATH,
+        Group.CREDENTIALS,
+        "File with lines ID:SECRET or BUCKET:ID:SECRET, readable by its owner alone "
+        "(chmod 600). Wins over the environment; read again when the keys expire.",
+    ),
+    Option(
+        "uid",
+        Kind.INTEGER,
+        Group.PERMISSIONS,
+        "Owner of every file and directory.",
+        default_note="the mounting user",
+        high=LARGEST_ID,
+    ),
+    Option(
+        "gid",
+        Kind.INTEGER,
+        Group.PERMISSIONS,
+        "Group of every file and directory.",
+        default_note="the mounting user's group",
+        high=LARGEST_ID,
+    ),
+    Option(
+        "file_mode",
+        Kind.MODE,
+        Group.PERMISSIONS,
+        "Permissions of every file, before umask: shown is file_mode & ~umask.",
+        default="0777",
+        high=0o777,
+    ),
+    Option(
+        "dir_mode",
+        Kind.MODE,
+        Group.PERMISSIONS,
+        "Permissions of every directory, before umask: shown is dir_mode & ~umask.",
+        default="0777",
+        high=0o777,
+    ),
+    Option(
+        "umask",
+        Kind.MODE,
+        Group.PERMISSIONS,
+        "Permission bits taken away from file_mode and dir_mode; umask=022 shows 0755.",
+        default="0000",
+        high=0o777,
+    ),
+    Option(
+        "allow_other",
+        Kind.FLAG,
+        Group.PERMISSIONS,
+        "Let other users than the mounting one use the mount, as far as the modes permit. For "
+        "users other than root it needs user_allow_other in /etc/fuse.conf and is off without.",
+        default="true",
+    ),
+    Option(
+        "ro",
+        Kind.FLAG,
+        Group.PERMISSIONS,
+        "Mount read-only.",
+        default="false",
+    ),
+    Option(
+        "nonempty",
+        Kind.FLAG,
+        Group.PERMISSIONS,
+        "Permit a mount point that is not empty; what it holds is hidden while mounted.",
+        default="false",
+    ),
+    Option(
+        "attr_timeout",
+        Kind.SECONDS,
+        Group.METADATA,
+        "How long names and attributes are believed before the bucket is asked again. Long for "
+        "data that never changes, 0 to see every change made elsewhere at once.",
+        default="60",
+        high=YEAR_S,
+    ),
+    Option(
+        "negative_timeout",
+        Kind.SECONDS,
+        Group.METADATA,
+        "How long the kernel remembers that a name does not exist.",
+        default="0",
+        high=YEAR_S,
+    ),
+    Option(
+        "prefetch_chunk_size",
+        Kind.SIZE,
+        Group.READING,
+        "Unit of reading ahead, rounded up to a whole MiB; a file no larger is fetched whole at "
+        "its first read.",
+        default="8M",
+        low=MIB,
+        high=128 * MIB,
+    ),
+    Option(
+        "prefetch_concurrency",
+        Kind.INTEGER,
+        Group.READING,
+        "Chunks of all files together that may be on the way at once; 0 turns reading ahead off.",
+        default="256",
+        high=4096,
+    ),
+    Option(
+        "prefetch_concurrency_per_file",
+        Kind.INTEGER,
+        Group.READING,
+        "Chunks of one file that may be on the way at once; never more than prefetch_concurrency.",
+        default="64",
+        low=1,
+        high=4096,
+    ),
+    Option(
+        "total_mem_limit",
+        Kind.SIZE,
+        Group.MEMORY,
+        "Memory for all buffers and caches together. 0 takes half of the memory of the machine "
+        "or of the cgroup, whichever is smaller, at least 128M and at most 8G.",
+        default="0",
+        low=128 * MIB,
+        high=1024 * 1024 * GIB,
+        zero="automatic",
+    ),
+    Option(
+        "oss_request_timeout_ms",
+        Kind.MILLISECONDS,
+        Group.REQUESTS,
+        "How long one request may take, retries included, before the operation fails.",
+        default="60000",
+        low=1000,
+        high=900_000,
+    ),
+    Option(
+        "log_dir",
+        Kind.PATH,
+        Group.LOGGING,
+        "Directory of ossfs.log (eight files of 64 MiB, readable by the mounting user alone). "
+        "Not inside the mount point. In the foreground the log goes to stderr instead.",
+        default_note="/tmp/ossfs for root, /tmp/ossfs-UID for others",
+    ),
+    Option(
+        "log_level",
+        Kind.CHOICE,
+        Group.LOGGING,
+        "How much is logged.",
+        default="info",
+        choices=("info", "debug"),
+    ),
+)
+
+BY_NAME: Mapping[str, Option] = {option.name: option for option in TABLE} | {
+    alias: option for option in TABLE for names in option.names.values() for alias in names
+}
+"""Every accepted spelling, the dialects' included."""
+
+_IGNORED = """
+defaults auto noauto user nouser users nousers owner noowner group nogroup _netdev nofail
+suid nosuid dev nodev exec atime norelatime relatime nostrictatime strictatime diratime
+nodiratime lazytime nolazytime async silent loud iversion noiversion nomand default_permissions
+"""
+
+IGNORED_WORDS = frozenset(_IGNORED.split())
+"""mount(8)'s words that change nothing here: nosuid, nodev and default_permissions always hold."""
+
+KERNEL_WORDS = frozenset({"noexec", "noatime", "sync", "dirsync"})
+"""mount(8)'s words that are handed to the kernel as they are."""

@@ -1,0 +1,253 @@
+"""From the words of the command line and the environment to the value a mount runs on.
+
+Everything a user can get wrong in an option is refused here, in one line that names the option
+and its legal range, before anything is started or connected. Precedence: command line, then
+environment, then default. Unknown options are refused, never passed on: libfuse answers an
+unknown one by ending the mount. Asks the machine nothing but through `Host`, symbolic links of
+paths apart.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ossfs.config import derive
+from ossfs.config.arguments import Arguments, Setting
+from ossfs.config.options import MountOptions
+from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, TABLE, Option
+from ossfs.config.values import Kind, Value
+from ossfs.runtime.failure import ExitStatus, UserError
+
+KEY_LIMIT = 1023
+"""Bytes of an object key; a prefix needs room for its slash and one more."""
+
+_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
+_REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_USAGE = "usage: ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o NAME=VALUE,..."
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the options' defaults depend on; a value, so that tests choose it."""
+
+    uid: int
+    gid: int
+    user_allow_other: bool
+    """/etc/fuse.conf lets ordinary users mount with allow_other."""
+
+    @staticmethod
+    def here(fuse_conf: str = "/etc/fuse.conf") -> Host:
+        return Host(os.getuid(), os.getgid(), _allows_other(fuse_conf))
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """What the options say about credentials; the credentials room makes keys of it."""
+
+    key_id: str = ""
+    key_secret: str = field(default="", repr=False)
+    passwd_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A command line that holds."""
+
+    options: MountOptions
+    keys: KeySettings
+    notes: tuple[str, ...]
+    """Lines the user should see although the mount goes on."""
+
+
+def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Resolved:
+    """Judge a command line; UserError with status USAGE for whatever is wrong with it."""
+    typed, kernel_words = _typed(arguments.settings)
+    values = {option.name: _value(option, typed, environ) for option in TABLE}
+    bucket, prefix, mountpoint = _place(arguments.positional, values)
+    endpoint, region = _endpoint(values)
+    notes = []
+    allow_other = bool(values["allow_other"])
+    if allow_other and host.uid != 0 and not host.user_allow_other:
+        allow_other = False
+        notes.append(
+            "allow_other is off: only you will see the mount, "
+            "until /etc/fuse.conf has the line user_allow_other"
+        )
+    if typed.get("oss_access_key_secret"):
+        notes.append(
+            "warning: other users could read the secret on the command line; "
+            "use passwd_file or OSS_ACCESS_KEY_SECRET"
+        )
+    keys = KeySettings(
+        key_id=typed.get("oss_access_key_id", "").strip(),
+        key_secret=typed.get("oss_access_key_secret", "").strip(),
+        passwd_file=str(values["passwd_file"]),
+    )
+    fields: dict[str, Any] = {
+        name: value for name, value in values.items() if name not in _NOT_FIELDS
+    }
+    fields |= {
+        "oss_bucket_prefix": prefix,
+        "oss_endpoint": endpoint,
+        "oss_region": region,
+        "allow_other": allow_other,
+        "uid": host.uid if values["uid"] == "" else values["uid"],
+        "gid": host.gid if values["gid"] == "" else values["gid"],
+        "log_dir": values["log_dir"] or derive.log_directory(host.uid),
+        "kernel_words": kernel_words,
+        "foreground": arguments.foreground,
+    }
+    options = MountOptions(bucket=bucket, mountpoint=mountpoint, **fields)
+    _check_log_dir(options)
+    return Resolved(derive.effective(options), keys, tuple(notes))
+
+
+_NOT_FIELDS = frozenset({"oss_bucket", "oss_access_key_id", "oss_access_key_secret", "passwd_file"})
+
+
+def _refuse(message: str) -> UserError:
+    return UserError(message, ExitStatus.USAGE)
+
+
+def _typed(settings: tuple[Setting, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Sort settings into options by their own name and mount(8)'s words for the kernel."""
+    typed: dict[str, str] = {}
+    kernel: dict[str, None] = {}
+    for name, value in ((setting.name, setting.value) for setting in settings):
+        option = BY_NAME.get(name) or BY_NAME.get(name.replace("-", "_"))
+        if option is not None:
+            typed[option.name] = _text(option, value)
+        elif name == "rw":
+            typed["ro"] = "false"
+        elif name == "remount":
+            raise _refuse("remount is not possible; unmount and mount again")
+        elif value is None and name in KERNEL_WORDS:
+            kernel[name] = None
+        elif not _is_ignored(name, value):
+            raise _refuse(_unknown(name))
+    return typed, tuple(kernel)
+
+
+def _text(option: Option, value: str | None) -> str:
+    if value is not None:
+        return value
+    if option.kind is Kind.FLAG:
+        return "true"
+    raise _refuse(f"{option.name} needs a value: {option.name}={option.kind.value}")
+
+
+def _is_ignored(name: str, value: str | None) -> bool:
+    if name.lower().startswith("x-") or name == "comment":
+        return True
+    return value is None and name in IGNORED_WORDS
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name.replace("-", "_"), BY_NAME, n=1)
+    hint = f"did you mean {near[0]}?" if near else "ossfs mount --help lists all"
+    return f'unknown option "{name}"; {hint}'
+
+
+def _value(option: Option, typed: Mapping[str, str], environ: Mapping[str, str]) -> Value:
+    text = typed.get(option.name)
+    label = option.name
+    if text is None and option.environment and environ.get(option.environment):
+        text = environ[option.environment]
+        label = f"{option.name} (from {option.environment})"
+    if text is None:
+        return option.read(option.default) if option.default else ""
+    try:
+        return option.read(text)
+    except ValueError as reason:
+        raise _refuse(
+            f"{label}={text}: {reason}; legal: {option.legal} (default {option.shown_default})"
+        ) from None
+
+
+def _place(words: tuple[str, ...], values: Mapping[str, Value]) -> tuple[str, str, str]:
+    """Find bucket, prefix and mount point; the bucket may come as an option instead."""
+    bucket = str(values["oss_bucket"])
+    prefix = str(values["oss_bucket_prefix"]).strip("/")
+    if len(words) == 1 and bucket:
+        target = words[0]
+    elif len(words) == 2:
+        target = words[1]
+        named, _, below = _source(words[0]).partition("/")
+        bucket = _same("bucket", named, bucket)
+        prefix = _same("prefix", below.strip("/"), prefix)
+    else:
+        raise _refuse(_USAGE)
+    if not _BUCKET.fullmatch(bucket):
+        raise _refuse(
+            f'"{bucket}" is no bucket name; legal: 3 to 63 lower-case letters, digits and hyphens'
+        )
+    _check_prefix(prefix)
+    if not target:
+        raise _refuse("the mount point is empty; " + _USAGE)
+    return bucket, prefix, os.path.abspath(target)
+
+
+def _source(word: str) -> str:
+    """Return BUCKET[/PREFIX]; fstab and ossfs 1 write the bucket as BUCKET or BUCKET:/PREFIX."""
+    if word.startswith("oss://"):
+        return word[len("oss://") :]
+    if "://" in word:
+        raise _refuse(f'"{word}" is no bucket: write oss://BUCKET[/PREFIX]')
+    name, _, below = word.partition(":")
+    return f"{name}/{below.lstrip('/')}"
+
+
+def _same(what: str, named: str, option: str) -> str:
+    if named and option and named != option:
+        raise _refuse(f'the {what} is given twice: "{named}" and "{option}"')
+    return named or option
+
+
+def _check_prefix(prefix: str) -> None:
+    if not prefix:
+        return
+    try:
+        size = len(prefix.encode())
+    except UnicodeEncodeError:
+        raise _refuse("oss_bucket_prefix is not UTF-8, so no key starts with it") from None
+    if size > KEY_LIMIT - 2:
+        raise _refuse(f"oss_bucket_prefix is {size} bytes long; keys have at most {KEY_LIMIT}")
+    if any(part in ("", ".", "..") for part in prefix.split("/")):
+        raise _refuse(f'oss_bucket_prefix="{prefix}": no path can hold "//", "." or ".."')
+
+
+def _endpoint(values: Mapping[str, Value]) -> tuple[str, str]:
+    region = str(values["oss_region"]).removeprefix("oss-")
+    if region and not _REGION.fullmatch(region):
+        raise _refuse(f"oss_region={region}: not a region; legal: a name such as cn-hangzhou")
+    endpoint = str(values["oss_endpoint"])
+    if not endpoint:
+        if not region:
+            raise _refuse(
+                "oss_endpoint is missing: -o oss_endpoint=https://oss-REGION.aliyuncs.com, "
+                "or -o oss_region=REGION"
+            )
+        endpoint = derive.region_endpoint(region)
+    return endpoint, region
+
+
+def _check_log_dir(options: MountOptions) -> None:
+    """Keep the log out of the mount: writing a line must not need the file system it is about."""
+    mount, logs = os.path.realpath(os.path.dirname(options.mountpoint)), options.log_dir
+    mount = os.path.join(mount, os.path.basename(options.mountpoint))
+    for path in (logs, os.path.realpath(logs)):
+        if path == mount or path.startswith(mount.rstrip("/") + "/"):
+            raise _refuse(f"log_dir={logs} lies inside the mount point; choose another directory")
+
+
+def _allows_other(fuse_conf: str) -> bool:
+    try:
+        with open(fuse_conf, encoding="utf-8", errors="replace") as lines:
+            return any(line.strip() == "user_allow_other" for line in lines)
+    except OSError:
+        return False

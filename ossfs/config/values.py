@@ -1,0 +1,131 @@
+"""How the value of an option is written, by kind: sizes, modes, flags, seconds, endpoints.
+
+Every reader takes the text as typed and returns the value or raises ValueError with the reason
+alone; the caller adds the option's name and its legal range. Pure functions, no state.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+Value: TypeAlias = str | int | float | bool
+
+KIB = 1024
+MIB = 1024**2
+GIB = 1024**3
+
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+_SIZE = re.compile(r"(\d+)\s*([KMGTP]?)(?:I?B)?", re.IGNORECASE | re.ASCII)
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+class Kind(Enum):
+    """What sort of text an option takes; the value is the placeholder shown in help."""
+
+    TEXT = "TEXT"
+    FLAG = "true|false"
+    INTEGER = "N"
+    SECONDS = "SECONDS"
+    MILLISECONDS = "MS"
+    SIZE = "SIZE"
+    MODE = "OCTAL"
+    PATH = "PATH"
+    ENDPOINT = "URL"
+    CHOICE = "WORD"
+
+
+def read_flag(text: str) -> bool:
+    """Read a flag; the bare name of one is passed here as "true"."""
+    word = text.strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("not true or false")
+
+
+def read_integer(text: str) -> int:
+    if not re.fullmatch(r"[+-]?\d+", text.strip(), re.ASCII):
+        raise ValueError("not a whole number")
+    return int(text)
+
+
+def read_seconds(text: str) -> float:
+    if not re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)", text.strip(), re.ASCII):
+        raise ValueError("not a number of seconds")
+    return float(text)
+
+
+def read_size(text: str) -> int:
+    """Read bytes: `8388608`, `8M`, `8MB`, `8MiB` are the same, as in ossfs 2.0 (1024-based)."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("not a size")
+    return int(match[1]) * int(1024 ** _UNITS[match[2].upper()])
+
+
+def show_size(size: int) -> str:
+    """Write a size in the largest unit that divides it, in the form `read_size` takes."""
+    for letter, power in (("P", 5), ("T", 4), ("G", 3), ("M", 2), ("K", 1)):
+        if size and size % 1024**power == 0:
+            return f"{size // 1024**power}{letter}"
+    return str(size)
+
+
+def read_mode(text: str) -> int:
+    if not re.fullmatch(r"[0-7]{3,4}", text.strip(), re.ASCII):
+        raise ValueError("not an octal mode")
+    return int(text, 8)
+
+
+def read_path(text: str) -> str:
+    """Return the absolute path: the serving process has another working directory."""
+    if not text:
+        raise ValueError("empty path")
+    if "\0" in text:
+        raise ValueError("a path cannot hold a NUL byte")
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def read_endpoint(text: str) -> str:
+    """Normalise to scheme://host[:port]; https where no scheme is given."""
+    text = text.strip().rstrip("/")
+    if not text:
+        return ""
+    if "://" not in text:
+        text = "https://" + text
+    parts = urlsplit(text)
+    if parts.scheme.lower() not in ("http", "https"):
+        raise ValueError("neither http:// nor https://")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("an endpoint holds no user name or password")
+    if parts.path or parts.query or parts.fragment:
+        raise ValueError("an endpoint has no path: the bucket goes into oss://BUCKET")
+    if parts.port == 0:
+        raise ValueError("port 0")
+    host = parts.hostname
+    if not host or not re.fullmatch(r"[0-9A-Za-z._:-]+", host):
+        raise ValueError("no host name")
+    shown = f"[{host}]" if ":" in host else host
+    port = f":{parts.port}" if parts.port is not None else ""
+    return f"{parts.scheme.lower()}://{shown}{port}"
+
+
+READERS: dict[Kind, Callable[[str], Value]] = {
+    Kind.TEXT: str.strip,
+    Kind.FLAG: read_flag,
+    Kind.INTEGER: read_integer,
+    Kind.SECONDS: read_seconds,
+    Kind.MILLISECONDS: read_integer,
+    Kind.SIZE: read_size,
+    Kind.MODE: read_mode,
+    Kind.PATH: read_path,
+    Kind.ENDPOINT: read_endpoint,
+    Kind.CHOICE: lambda text: text.strip().lower(),
+}
