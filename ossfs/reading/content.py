@@ -1,0 +1,307 @@
+"""What is held in memory of one version of one object, shared by its handles.
+
+A `Content` is cut into units of one block. A unit that is on its way or here is a
+`Cell`; several neighbouring cells are filled by one GET, whose bytes land straight in
+their blocks. Every GET is pinned to the version's ETag, so all cells of a content are
+of one version; once the store says the object has changed, the content is dead: what
+is here may still be read, nothing more is fetched, and the answer is `Changed`.
+
+Concurrency: everything runs on the trio loop but `on_filled`, which a transfer thread
+calls: it sets `cell.ready` and then looks at `cell.event`, while the loop creates the
+event and then looks at `ready` again, so no wake-up is lost. A cell's block is free for
+reuse only when the cell is unlinked, its GET is over and nobody pins it; `_settle` is
+the one place that decides. Bytes handed to a caller stay valid until that caller next
+awaits, which is what the FUSE reply needs: it is sent before anything else can run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from ossfs.reading.blocks import BLOCK, Block, BlockPool
+from ossfs.store.api import GetReply
+from ossfs.store.errors import Changed, StoreError, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+class Fetcher(Protocol):
+    """The one call of the store client that reading needs."""
+
+    async def get_range_into(
+        self,
+        key: bytes,
+        offset: int,
+        buffers: Sequence[memoryview],
+        *,
+        if_match: str | None,
+        on_filled: Callable[[int], None] | None = None,
+        prefetch: bool = False,
+    ) -> GetReply: ...
+
+
+class Cell:
+    """One unit of a content: its block and how far it has come."""
+
+    __slots__ = (
+        "block",
+        "consumed",
+        "error",
+        "event",
+        "fetching",
+        "linked",
+        "pins",
+        "ready",
+        "size",
+    )
+
+    def __init__(self, block: Block, size: int) -> None:
+        self.block = block
+        self.size = size
+        self.consumed = 0
+        self.ready = False
+        self.fetching = True
+        self.linked = True
+        self.pins = 0
+        self.event: trio.Event | None = None
+        self.error: StoreError | None = None
+
+
+class Source:
+    """What all contents of a mount share: client, blocks, the nursery their GETs run in."""
+
+    def __init__(self, fetcher: Fetcher, pool: BlockPool, nursery: trio.Nursery) -> None:
+        self.fetcher = fetcher
+        self.pool = pool
+        self.nursery = nursery
+        self.token = trio.lowlevel.current_trio_token()
+        self.prefetching = 0
+        """Prefetch GETs under way, over all contents."""
+        self.contents: set[Content] = set()
+        """Contents with at least one cell, for whoever must find memory."""
+
+
+class Content:
+    """The cells of one object version."""
+
+    __slots__ = ("_source", "cells", "etag", "failure", "key", "prefetching", "proved", "size")
+
+    def __init__(self, source: Source, key: bytes, size: int, etag: str) -> None:
+        """`size` in bytes; `etag` pins every GET."""
+        self._source = source
+        self.key = key
+        self.size = size
+        self.etag = etag
+        self.cells: dict[int, Cell] = {}
+        self.failure: Changed | None = None
+        self.prefetching = 0
+        self.proved = False
+        """The store has served bytes of this version to a GET."""
+
+    @property
+    def units(self) -> int:
+        """Number of units; the last may be short."""
+        return -(-self.size // BLOCK)
+
+    def covers(self, first: int, last: int) -> bool:
+        """Say whether units first..last are all here or on their way."""
+        cells = self.cells
+        return all(unit in cells for unit in range(first, last + 1))
+
+    def start(self, first: int, count: int, *, prefetch: bool) -> int:
+        """Begin one GET for up to `count` absent units from `first`; return how many it covers.
+
+        Stops at the first unit that is here already or has no block to land in; takes comfort
+        memory from others only for demanded units. Never waits.
+        """
+        if self.failure is not None:
+            return 0
+        pool = self._source.pool
+        cells: list[Cell] = []
+        for unit in range(first, min(first + count, self.units)):
+            if unit in self.cells:
+                break
+            size = min(BLOCK, self.size - unit * BLOCK)
+            block = pool.try_take(size, reclaim=not prefetch)
+            if block is None:
+                break
+            cell = Cell(block, size)
+            self.cells[unit] = cell
+            cells.append(cell)
+        if cells:
+            self._source.contents.add(self)
+            if prefetch:
+                self.prefetching += 1
+                self._source.prefetching += 1
+            self._source.nursery.start_soon(self._fetch, first, cells, prefetch)
+        return len(cells)
+
+    async def cell(self, unit: int) -> Cell:
+        """Return the unit's cell once its bytes are here; the caller must use it before it awaits.
+
+        Raises the StoreError of the GET that should have brought it.
+        """
+        while True:
+            cell = self.cells.get(unit)
+            if cell is None:
+                if self.failure is not None:
+                    raise self.failure
+                size = min(BLOCK, self.size - unit * BLOCK)
+                block = await self._source.pool.take(size)
+                if unit in self.cells:  # somebody else was quicker while we waited
+                    self._source.pool.give(block)
+                    continue
+                cell = Cell(block, size)
+                self.cells[unit] = cell
+                self._source.contents.add(self)
+                await self._get(unit, [cell])
+                if cell.ready:
+                    return cell
+            elif cell.ready:
+                return cell
+            else:
+                await self._wait(cell)
+
+    async def exact(self, offset: int, size: int) -> memoryview:
+        """Fetch just these bytes (at most a block) past the cells, for random reads."""
+        if self.failure is not None:
+            raise self.failure
+        pool = self._source.pool
+        block = await pool.take(size)
+        try:
+            view = block.view[:size]
+            await self._fetch_into(offset, [view], None, False)
+        finally:
+            pool.give(block)
+        return view
+
+    def consume(self, unit: int, cell: Cell, size: int) -> None:
+        """Note that `size` bytes went to the kernel; a cell wholly read is not kept.
+
+        The kernel keeps the pages, so nobody asks for them again.
+        """
+        cell.consumed += size
+        if cell.consumed >= cell.size:
+            self.drop(unit)
+
+    def pin(self, cell: Cell) -> None:
+        """Keep the cell's memory until unpin()."""
+        cell.pins += 1
+
+    def unpin(self, cell: Cell) -> None:
+        cell.pins -= 1
+        self._settle(cell)
+
+    def drop(self, unit: int) -> int:
+        """Forget a unit; return the bytes that became free at once."""
+        cell = self.cells.pop(unit, None)
+        if cell is None:
+            return 0
+        cell.linked = False
+        if not self.cells:
+            self._source.contents.discard(self)
+        return self._settle(cell)
+
+    def drop_idle(self) -> int:
+        """Forget every cell that is here and unpinned; return the bytes that became free."""
+        return sum(
+            self.drop(unit)
+            for unit, cell in list(self.cells.items())
+            if cell.ready and not cell.pins
+        )
+
+    def drop_all(self) -> None:
+        """Forget every cell; those on their way are let go when they arrive."""
+        for unit in list(self.cells):
+            self.drop(unit)
+
+    def _settle(self, cell: Cell) -> int:
+        if cell.linked or cell.fetching or cell.pins:
+            return 0
+        self._source.pool.give(cell.block)
+        return len(cell.block.view)
+
+    async def _wait(self, cell: Cell) -> None:
+        if cell.event is None:
+            cell.event = trio.Event()
+        if cell.ready or not cell.fetching:
+            return
+        cell.pins += 1
+        try:
+            await cell.event.wait()
+        finally:
+            self.unpin(cell)
+        if cell.error is not None:
+            raise cell.error
+
+    async def _fetch(self, first: int, cells: list[Cell], prefetch: bool) -> None:
+        """Run one GET as a task of its own: its failure belongs to those who wait for cells."""
+        try:
+            await self._get(first, cells, prefetch)
+        except StoreError as error:
+            log.debug("prefetch of %r at unit %d failed: %s", self.key, first, error)
+        finally:
+            if prefetch:
+                self.prefetching -= 1
+                self._source.prefetching -= 1
+
+    async def _get(self, first: int, cells: list[Cell], prefetch: bool = False) -> None:
+        token = self._source.token
+
+        def on_filled(index: int) -> None:
+            cell = cells[index]
+            cell.ready = True
+            if cell.event is not None:
+                token.run_sync_soon(cell.event.set)
+
+        try:
+            await self._fetch_into(
+                first * BLOCK,
+                [cell.block.view[: cell.size] for cell in cells],
+                on_filled,
+                prefetch,
+            )
+        except StoreError as error:
+            for cell in cells:
+                if not cell.ready:
+                    cell.error = error
+            raise
+        finally:
+            for index, cell in enumerate(cells):
+                cell.fetching = False
+                if not cell.ready and cell.linked:
+                    self.drop(first + index)
+                elif not cell.linked:
+                    self._settle(cell)
+                if cell.event is not None:
+                    cell.event.set()
+
+    async def _fetch_into(
+        self,
+        offset: int,
+        buffers: list[memoryview],
+        on_filled: Callable[[int], None] | None,
+        prefetch: bool,
+    ) -> None:
+        try:
+            await self._source.fetcher.get_range_into(
+                self.key,
+                offset,
+                buffers,
+                if_match=self.etag,
+                on_filled=on_filled,
+                prefetch=prefetch,
+            )
+        except Changed as error:
+            self.failure = error
+            raise
+        except StoreError:
+            raise
+        except Exception as error:
+            log.exception("unexpected failure of a GET of %r", self.key)
+            raise Unavailable("internal error while reading", key=self.key) from error
+        self.proved = True

@@ -1,0 +1,264 @@
+"""The reader of one open file: decides what to fetch, and when to run ahead.
+
+Sequential reading (each READ within TOLERANCE of where the last one ended) grows a
+`Window` of cells ahead of the reader. Anything else gets exactly the bytes it asks for
+and starts nothing. An object not larger than one prefetch chunk is fetched whole on
+its first read. A reader that goes quiet gives its window back (`Reading.sweep`), and
+under memory pressure what was fetched ahead is the first to go (`Reading.reclaim`).
+
+Several READs of one handle run at once and may finish out of order; all state changes
+happen before the first await of read() or after its last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ossfs.reading.blocks import BLOCK
+from ossfs.reading.content import Content, Source
+from ossfs.reading.pushing import Pusher
+from ossfs.reading.window import MINIMUM, Window
+
+TOLERANCE = 2 * BLOCK
+"""Bytes a READ may be off and still continue the sequence (ossfs 2.0, file_prefetching.cpp)."""
+STREAK = 2
+"""Sequential READs before a window is opened; opening an object at 0 counts as the first."""
+QUIET = 5.0
+"""Seconds without a READ after which a handle gives back what was fetched ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingLimits:
+    """Tunables of a mount; sizes in bytes."""
+
+    chunk: int
+    """prefetch_chunk_size: the largest single prefetch GET, and the largest whole-object fetch."""
+    per_file: int
+    """prefetch_concurrency_per_file: prefetch GETs at once for one object."""
+    total: int
+    """prefetch_concurrency: prefetch GETs at once for the mount; 0 reads without prefetch."""
+
+
+class Reading:
+    """All readers of a mount."""
+
+    def __init__(
+        self,
+        source: Source,
+        limits: ReadingLimits,
+        now: Callable[[], float],
+        pusher: Pusher | None = None,
+    ) -> None:
+        self.source = source
+        self.limits = limits
+        self.now = now
+        self.pusher = pusher
+        self.readers: set[Reader] = set()
+        self.streaming = 0
+        """Readers with a window, among whom the pool is shared."""
+
+    def open(self, content: Content, inode: int) -> Reader:
+        """Return a reader for a new handle of `inode`."""
+        reader = Reader(self, content, inode)
+        self.readers.add(reader)
+        return reader
+
+    def share(self) -> int:
+        """Bytes one window may take: an equal part of most of the pool, two blocks at least."""
+        return max(2 * BLOCK, self.source.pool.capacity * 3 // 4 // max(1, self.streaming))
+
+    def sweep(self) -> None:
+        """Take back the windows of quiet handles and idle memory; call it every few seconds."""
+        limit = self.now() - QUIET
+        for reader in self.readers:
+            if reader.last_read < limit:
+                reader.rest()
+        self.source.pool.trim()
+
+    def reclaim(self, wanted: int) -> int:
+        """Free up to `wanted` bytes of what was fetched ahead, longest quiet readers first."""
+        freed = 0
+        for reader in sorted(self.readers, key=lambda reader: reader.last_read):
+            freed += reader.content.drop_idle()
+            if freed >= wanted:
+                break
+        return freed
+
+
+class Reader:
+    """One open handle."""
+
+    __slots__ = (
+        "_ahead",
+        "_behind",
+        "_position",
+        "_reading",
+        "_streak",
+        "_window",
+        "content",
+        "inode",
+        "last_read",
+    )
+
+    def __init__(self, reading: Reading, content: Content, inode: int) -> None:
+        self._reading = reading
+        self.content = content
+        self.inode = inode
+        self.last_read = reading.now()
+        self._position = 0
+        self._streak = 0
+        self._window: Window | None = None
+        self._ahead = 0
+        """First unit not asked for by the window."""
+        self._behind = 0
+        """First unit not yet given up as passed by."""
+
+    @property
+    def whole(self) -> bool:
+        """The object is small enough to be fetched at once."""
+        return self.content.size <= self._reading.limits.chunk
+
+    async def prove(self) -> None:
+        """Fetch the first bytes ahead of the first READ; raises Changed if the version is gone."""
+        content = self.content
+        if content.size:
+            self._start_first()
+            await content.cell(0)
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Return the bytes [offset, offset + size), short only at the end of the object.
+
+        The memory is good until the caller awaits. Raises StoreError: Changed when the object
+        is another one by now.
+        """
+        content = self.content
+        end = min(offset + size, content.size)
+        self.last_read = now = self._reading.now()
+        if offset >= end:
+            return b""
+        first, last = offset // BLOCK, (end - 1) // BLOCK
+        sequential = self._note(offset, end, now)
+        if not self.whole and not sequential and not content.covers(first, last):
+            return await content.exact(offset, end - offset)
+        if self.whole:
+            if first not in content.cells and first + 1 < content.units:
+                content.start(first, content.units - first, prefetch=False)
+        elif self._window is not None:
+            self._run_ahead(self._window, first)
+        pusher = self._reading.pusher
+        if pusher is not None and self._window is not None:
+            pusher.reading(self.inode, content, first)
+        return await self._collect(offset, end, first, last)
+
+    def rest(self) -> None:
+        """Give back what was fetched ahead; the next READ starts afresh."""
+        self._close_window()
+        self._streak = 0
+        self.content.drop_idle()
+
+    def close(self) -> None:
+        """End the handle. The content's owner drops it with its last handle."""
+        self._close_window()
+        self._reading.readers.discard(self)
+
+    def _start_first(self) -> None:
+        """Begin a small object's one GET; one block is fetched by whoever needs it."""
+        content = self.content
+        if self.whole and content.units > 1 and not content.cells:
+            content.start(0, content.units, prefetch=False)
+
+    async def _collect(self, offset: int, end: int, first: int, last: int) -> bytes | memoryview:
+        content = self.content
+        if first == last:
+            cell = content.cells.get(first)
+            if cell is None or not cell.ready:
+                if self._window is not None:
+                    self._window.stalled()
+                cell = await content.cell(first)
+            view = cell.block.view[offset - first * BLOCK : end - first * BLOCK]
+            content.consume(first, cell, end - offset)
+            return view
+        pieces = bytearray(end - offset)
+        for unit in range(first, last + 1):
+            cell = await content.cell(unit)
+            start, stop = max(offset, unit * BLOCK), min(end, (unit + 1) * BLOCK)
+            pieces[start - offset : stop - offset] = cell.block.view[
+                start - unit * BLOCK : stop - unit * BLOCK
+            ]
+            content.consume(unit, cell, stop - start)
+        return memoryview(pieces)
+
+    def _note(self, offset: int, end: int, now: float) -> bool:
+        """Follow the position; say whether this READ continues the sequence."""
+        gap = offset - self._position
+        pusher = self._reading.pusher
+        if gap > TOLERANCE and pusher is not None:
+            gap = pusher.gap(self.content, self._position, offset)
+        if self._streak and -TOLERANCE <= gap <= TOLERANCE:
+            if end > self._position:
+                self._streak += 1
+                if self._window is not None:
+                    self._window.advance(end - self._position, now)
+                elif self._streak >= STREAK and self._reading.limits.total:
+                    self._open_window(end, now)
+                self._position = end
+                self._pass_by()
+            return True
+        self._close_window()
+        self._streak = 1
+        self._position = end
+        self._behind = offset // BLOCK
+        return offset < BLOCK
+
+    def _open_window(self, end: int, now: float) -> None:
+        reading = self._reading
+        reading.streaming += 1
+        maximum = reading.limits.per_file * reading.limits.chunk
+        minimum = MINIMUM if reading.pusher is None else reading.pusher.reach
+        self._window = Window(min(maximum, reading.share()), now, minimum)
+        self._ahead = end // BLOCK
+
+    def _close_window(self) -> None:
+        if self._window is not None:
+            self._window = None
+            self._reading.streaming -= 1
+
+    def _pass_by(self) -> None:
+        """Drop units the reader has left behind without reading them whole.
+
+        Several READs are under way at once, so the position may be far beyond one that still
+        waits for its cell: that one is pinned, and will be consumed.
+        """
+        limit = (self._position - TOLERANCE) // BLOCK
+        cells = self.content.cells
+        while self._behind < limit:
+            cell = cells.get(self._behind)
+            if cell is not None and not cell.pins:
+                self.content.drop(self._behind)
+            self._behind += 1
+
+    def _run_ahead(self, window: Window, unit: int) -> None:
+        """Ask for what the window spans beyond `unit`, in requests of up to half of it."""
+        content, limits = self.content, self._reading.limits
+        size = min(window.size, self._reading.share())
+        units = max(1, min(size // 2, limits.chunk) // BLOCK)
+        self._ahead = max(self._ahead, unit)
+        if unit not in content.cells and unit < self._ahead:
+            content.start(unit, 1, prefetch=False)
+        limit = min(content.units, unit + max(1, size // BLOCK))
+        while self._ahead < limit:
+            if self._ahead in content.cells:
+                self._ahead += 1
+                continue
+            if self._ahead + units > limit and limit < content.units and self._ahead > unit:
+                return  # wait until a whole request fits, rather than dribble small ones
+            if (
+                content.prefetching >= limits.per_file
+                or self._reading.source.prefetching >= limits.total
+            ):
+                return
+            started = content.start(self._ahead, units, prefetch=True)
+            if started == 0:
+                return
+            self._ahead += started

@@ -1,0 +1,76 @@
+"""How far ahead of a sequential reader to fetch: a hill climb on measured speed.
+
+A wider window means more requests in flight, which is what a distant store needs and
+what a near one, bound by the CPU, only pays for in memory. So the window doubles while
+the reader has to wait *and* the last doubling paid off; a doubling that brought less
+than a tenth is taken back, and not tried again until PATIENCE
+more measurements have passed.
+
+Pure arithmetic on bytes and seconds that the reader hands in; nothing waits here.
+"""
+
+from __future__ import annotations
+
+MINIMUM = 4 * 1024 * 1024
+"""Bytes of the first window: some requests in flight, little lost when the reader stops."""
+WORTHWHILE = 1.10
+"""A doubling must raise the rate by a tenth, or it is taken back."""
+MEASURE = 0.025
+"""Seconds a rate is measured over at least: a near store passes a window in 4 ms, all noise."""
+PATIENCE = 16
+"""Measurements to pass at a settled size before a wider one is tried again."""
+
+
+class Window:
+    """The prefetch window of one reader."""
+
+    __slots__ = (
+        "_bytes",
+        "_hold",
+        "_rate_before",
+        "_since",
+        "_stalled",
+        "_tried",
+        "maximum",
+        "size",
+    )
+
+    def __init__(self, maximum: int, now: float, minimum: int = MINIMUM) -> None:
+        """Sizes are in bytes; `now` in seconds of the clock that advance() is told."""
+        self.maximum = max(maximum, 1)
+        self.size = min(minimum, self.maximum)
+        self._restart(now)
+        self._tried = False
+        self._rate_before = 0.0
+        self._hold = 0
+
+    def stalled(self) -> None:
+        """Note that the reader had to wait for bytes of this window."""
+        self._stalled = True
+
+    def advance(self, consumed: int, now: float) -> None:
+        """Note that the reader went on by `consumed` bytes; judge the size once it is through."""
+        self._bytes += consumed
+        elapsed = now - self._since
+        if self._bytes < self.size or elapsed < MEASURE:
+            return
+        rate = self._bytes / elapsed
+        stalled = self._stalled
+        self._restart(now)
+        if self._tried and rate < self._rate_before * WORTHWHILE:
+            self.size //= 2
+            self._tried = False
+            self._hold = PATIENCE
+        elif self._hold > 0:
+            self._hold -= 1
+        elif stalled and self.size < self.maximum:
+            self._rate_before = rate
+            self._tried = True
+            self.size = min(self.size * 2, self.maximum)
+        else:
+            self._tried = False
+
+    def _restart(self, now: float) -> None:
+        self._bytes = 0
+        self._since = now
+        self._stalled = False

@@ -1,0 +1,123 @@
+"""One budget for every buffer, so that memory is bounded whatever the load.
+
+Whoever holds bytes for longer than a call (prefetch blocks, part buffers, listing
+pages, handler tasks) has taken them here and gives them back. Under pressure the
+budget first asks the registered reclaimers to give back what is only comfort
+(prefetched, not yet read); what cannot be had then is waited for in FIFO order.
+A read is never refused for lack of budget.
+
+Invariant: `used` is the sum of what was taken and not given back. Only charge()
+may push it over `limit`. All methods belong to the trio loop; nothing here is
+thread-safe, and nothing awaits between a test and its change.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+
+class _Waiter:
+    """One task's place in the queue."""
+
+    __slots__ = ("event", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.event = trio.Event()
+
+
+class Budget:
+    """Bytes that may be held at once."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is in bytes."""
+        if limit <= 0:
+            raise ValueError("a budget needs a positive limit")
+        self.limit = limit
+        self.used = 0
+        self.peak = 0
+        self._reclaimers: list[Callable[[int], int]] = []
+        self._waiters: deque[_Waiter] = deque()
+
+    def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
+        """Register `reclaim(wanted) -> freed`, which gives back up to `wanted` bytes at once.
+
+        It is called with the loop held: it must not await, and must call give() for what it
+        frees before it returns.
+        """
+        self._reclaimers.append(reclaim)
+
+    @property
+    def free(self) -> int:
+        """Bytes that can be had without reclaiming; negative when charge() went over."""
+        return self.limit - self.used
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait for bytes."""
+        return len(self._waiters)
+
+    def try_take(self, size: int, *, reclaim: bool = False) -> bool:
+        """Take `size` bytes if they can be had now; never jumps the queue of the waiting."""
+        if self._waiters:
+            return False
+        if size > self.free and reclaim:
+            self._reclaim(size - self.free)
+        if size > self.free:
+            return False
+        self._add(size)
+        return True
+
+    async def take(self, size: int) -> None:
+        """Take `size` bytes, waiting in turn until they can be had.
+
+        Cancelled: nothing is taken. A request larger than the whole limit is granted once
+        nothing else is held, so that a small limit slows work instead of stopping it.
+        """
+        if self.try_take(size, reclaim=True):
+            return
+        waiter = _Waiter(size)
+        self._waiters.append(waiter)
+        try:
+            while not (self._waiters[0] is waiter and self._can_have(size)):
+                waiter.event = trio.Event()
+                await waiter.event.wait()
+        except BaseException:
+            self._waiters.remove(waiter)
+            self._wake()
+            raise
+        self._waiters.popleft()
+        self._add(size)
+        self._wake()
+
+    def charge(self, size: int) -> None:
+        """Take `size` bytes that cannot be refused (a listing page that has arrived)."""
+        self._add(size)
+
+    def give(self, size: int) -> None:
+        """Give back `size` bytes."""
+        self.used -= size
+        self._wake()
+
+    def _can_have(self, size: int) -> bool:
+        if size > self.free:
+            self._reclaim(size - self.free)
+        return size <= self.free or self.used <= 0
+
+    def _add(self, size: int) -> None:
+        self.used += size
+        if self.used > self.peak:
+            self.peak = self.used
+
+    def _wake(self) -> None:
+        if self._waiters:
+            self._waiters[0].event.set()
+
+    def _reclaim(self, wanted: int) -> None:
+        for reclaim in self._reclaimers:
+            wanted -= reclaim(wanted)
+            if wanted <= 0:
+                break

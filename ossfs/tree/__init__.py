@@ -1,0 +1,1 @@
+"""Names: inodes, their attributes and how long they hold, listings."""

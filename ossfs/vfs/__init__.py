@@ -1,0 +1,1 @@
+"""The file system itself: names, handles, semantics. Knows no FUSE."""

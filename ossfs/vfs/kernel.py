@@ -1,0 +1,27 @@
+"""What the file system tells the kernel's caches, as a protocol, so that it needs no FUSE."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class KernelCaches(Protocol):
+    """Queued hints: none of these waits, any may be dropped when there are too many."""
+
+    def drop_name(self, parent: int, name: bytes) -> None:
+        """Make the kernel look `name` in directory `parent` up again."""
+        ...
+
+    def drop_attributes(self, inode: int) -> None:
+        """Make the kernel ask for the attributes of `inode` again; its pages stay."""
+        ...
+
+
+class NoCaches:
+    """Nobody caches: for the file system without a mount."""
+
+    def drop_name(self, parent: int, name: bytes) -> None:
+        """Do nothing: there is no name cache."""
+
+    def drop_attributes(self, inode: int) -> None:
+        """Do nothing: there is no attribute cache."""
