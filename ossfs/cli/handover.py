@@ -1,0 +1,104 @@
+"""How a mount's configuration reaches the serving process: JSON in an anonymous file.
+
+Command lines and environments can be read by others in /proc for as long as a process lives, so
+the serving process gets neither the user's arguments nor the user's environment. The file exists
+only in memory, has no name, and is closed as soon as it has been read. Word comes back as one
+line of JSON over a pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ossfs.config.options import MountOptions
+from ossfs.credentials import Credentials, CredentialsProvider, StaticCredentials
+from ossfs.credentials.passwd import PasswdFile
+from ossfs.runtime.failure import ExitStatus, UserError
+
+_KEPT = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"}
+    | {"NOTIFY_SOCKET", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
+    | {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
+    | {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
+)
+_KEPT_PREFIXES = ("LC_", "PYTHON", "XDG_", "MALLOC_", "OSSFS_")
+
+
+def encode(options: MountOptions, provider: CredentialsProvider) -> bytes:
+    """Return everything the serving process needs."""
+    keys: dict[str, Any]
+    if isinstance(provider, PasswdFile):
+        keys = {"passwd_file": provider.path}
+    else:
+        keys = asdict(provider.get())
+    return json.dumps({"options": asdict(options), "keys": keys}).encode()
+
+
+def decode(raw: bytes) -> tuple[MountOptions, CredentialsProvider]:
+    """Undo `encode`; UserError when a passwd file is not what it was a moment ago."""
+    told = json.loads(raw)
+    fields = told["options"]
+    fields["kernel_words"] = tuple(fields["kernel_words"])
+    options = MountOptions(**fields)
+    keys = told["keys"]
+    if "passwd_file" in keys:
+        return options, PasswdFile(keys["passwd_file"], options.bucket)
+    return options, StaticCredentials(Credentials(**keys))
+
+
+def secrets_of(provider: CredentialsProvider) -> tuple[str, ...]:
+    """Return what must never be seen in a log, an environment or a command line."""
+    credentials = provider.get()
+    return tuple(text for text in (credentials.key_secret, credentials.token) if text)
+
+
+def clean_environment(environ: Mapping[str, str], secrets: tuple[str, ...]) -> dict[str, str]:
+    """Return the environment of the serving process: the few names it needs, and no secret."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if (name in _KEPT or name.startswith(_KEPT_PREFIXES))
+        and not any(secret in value for secret in secrets)
+    }
+
+
+def open_anonymous(name: str, content: bytes = b"") -> int:
+    """Return a descriptor, inherited by children, of a memory file rewound to its start."""
+    fd = os.memfd_create(name, 0)
+    os.set_inheritable(fd, True)
+    written = 0
+    while written < len(content):
+        written += os.write(fd, content[written:])
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def read_all(fd: int) -> bytes:
+    """Read a descriptor to its end and close it."""
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the serving process says once: it serves, or why it cannot."""
+
+    error: str = ""
+    status: ExitStatus = ExitStatus.OK
+
+    def encode(self) -> bytes:
+        return json.dumps({"error": self.error, "status": int(self.status)}).encode() + b"\n"
+
+    @staticmethod
+    def decode(line: bytes) -> Word:
+        told = json.loads(line)
+        return Word(told["error"], ExitStatus(told["status"]))
+
+    def check(self) -> None:
+        """Raise the error it tells of."""
+        if self.status is not ExitStatus.OK:
+            raise UserError(self.error, self.status)
