@@ -1,7 +1,7 @@
 """The reader of one open file: decides what to fetch, and when to run ahead.
 
-Sequential reading (each READ within TOLERANCE of where the last one ended) grows a
-`Window` of cells ahead of the reader. Anything else gets exactly the bytes it asks for
+Sequential reading (STREAK READs end to end, then each within a tolerance of where the
+furthest one ended) grows a `Window` of cells ahead of the reader. Anything else gets exactly the bytes it asks for
 and starts nothing. An object not larger than one prefetch chunk is fetched whole on
 its first read. A reader that goes quiet gives its window back (`Reading.sweep`), and
 under memory pressure what was fetched ahead is the first to go (`Reading.reclaim`).
@@ -23,7 +23,7 @@ from ossfs.reading.window import MINIMUM, Window
 TOLERANCE = 2 * BLOCK
 """Bytes a READ may be off and still continue the sequence (ossfs 2.0, file_prefetching.cpp)."""
 STREAK = 2
-"""Sequential READs before a window is opened; opening an object at 0 counts as the first."""
+"""READs, each beginning where the last ended, that open a window."""
 QUIET = 5.0
 """Seconds without a READ after which a handle gives back what was fetched ahead."""
 
@@ -50,6 +50,9 @@ class Reading:
         now: Callable[[], float],
         pusher: Pusher | None = None,
     ) -> None:
+        self.tolerance = TOLERANCE
+        """Bytes a READ may be off its sequence; with readahead raised, twice that readahead,
+        since the kernel sends the READs of two readahead windows in any order."""
         self.source = source
         self.limits = limits
         self.now = now
@@ -191,19 +194,26 @@ class Reader:
 
     def _note(self, offset: int, end: int, now: float) -> bool:
         """Follow the position; say whether this READ continues the sequence."""
-        gap = offset - self._position
-        pusher = self._reading.pusher
-        if gap > TOLERANCE and pusher is not None:
-            gap = pusher.gap(self.content, self._position, offset)
-        if self._streak and -TOLERANCE <= gap <= TOLERANCE:
-            if end > self._position:
+        if self._window is None:
+            if offset == self._position and self._streak:
                 self._streak += 1
-                if self._window is not None:
-                    self._window.advance(end - self._position, now)
-                elif self._streak >= STREAK and self._reading.limits.total:
+                if self._streak >= STREAK and self._reading.limits.total:
                     self._open_window(end, now)
+            elif not self._streak or abs(offset - self._position) > TOLERANCE:
+                self._streak = 1
+                self._behind = offset // BLOCK
+            self._position = end
+            return self._window is not None or offset < BLOCK
+        gap = offset - self._position
+        tolerance = self._reading.tolerance
+        pusher = self._reading.pusher
+        if gap > tolerance and pusher is not None:
+            gap = pusher.gap(self.content, self._position, offset)
+        if -tolerance <= gap <= tolerance:
+            if end > self._position:
+                self._window.advance(end - self._position, now)
                 self._position = end
-                self._pass_by()
+                self._pass_by(tolerance)
             return True
         self._close_window()
         self._streak = 1
@@ -224,13 +234,13 @@ class Reader:
             self._window = None
             self._reading.streaming -= 1
 
-    def _pass_by(self) -> None:
+    def _pass_by(self, tolerance: int) -> None:
         """Drop units the reader has left behind without reading them whole.
 
         Several READs are under way at once, so the position may be far beyond one that still
         waits for its cell: that one is pinned, and will be consumed.
         """
-        limit = (self._position - TOLERANCE) // BLOCK
+        limit = (self._position - tolerance) // BLOCK
         cells = self.content.cells
         while self._behind < limit:
             cell = cells.get(self._behind)

@@ -1,8 +1,8 @@
 """How far ahead of a sequential reader to fetch: a hill climb on measured speed.
 
 A wider window means more requests in flight, which is what a distant store needs and
-what a near one, bound by the CPU, only pays for in memory. So the window doubles while
-the reader has to wait *and* the last doubling paid off; a doubling that brought less
+what a near one, bound by the CPU, only pays for in memory. So beyond COMFORT the window
+doubles while the reader has to wait *and* the last doubling paid off; a doubling that brought less
 than a tenth is taken back, and not tried again until PATIENCE
 more measurements have passed.
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 MINIMUM = 4 * 1024 * 1024
 """Bytes of the first window: some requests in flight, little lost when the reader stops."""
+COMFORT = 16 * 1024 * 1024
+"""Up to here the window doubles for as long as the reader goes on: two requests of a chunk."""
 WORTHWHILE = 1.10
 """A doubling must raise the rate by a tenth, or it is taken back."""
 MEASURE = 0.025
@@ -51,6 +53,10 @@ class Window:
     def advance(self, consumed: int, now: float) -> None:
         """Note that the reader went on by `consumed` bytes; judge the size once it is through."""
         self._bytes += consumed
+        if self.size < COMFORT and self._bytes >= self.size:
+            self.size = min(self.size * 2, self.maximum)
+            self._restart(now)
+            return
         elapsed = now - self._since
         if self._bytes < self.size or elapsed < MEASURE:
             return
