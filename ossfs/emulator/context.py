@@ -1,0 +1,132 @@
+"""What every handler works with, and what handlers of different rooms share."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+
+from ossfs.emulator.faults import OssFault
+from ossfs.emulator.records import STORAGE_CLASSES, Metadata
+from ossfs.emulator.reply import Line
+from ossfs.emulator.request import Call
+from ossfs.emulator.storage import Body, Bucket, Storage
+
+_KEPT_HEADERS = (
+    "Content-Type",
+    "Cache-Control",
+    "Content-Disposition",
+    "Content-Encoding",
+    "Content-Language",
+    "Expires",
+)
+_LARGEST_DOCUMENT = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What is the same for every request."""
+
+    storage: Storage
+    region: str
+
+
+@dataclass(slots=True)
+class Context:
+    """One request being handled."""
+
+    service: Service
+    call: Call
+    line: Line
+
+    def bucket(self) -> Bucket:
+        """Return the bucket the request is for; raises NoSuchBucket."""
+        return self.service.storage.bucket(self.call.bucket)
+
+    async def _chunks(self, body: Body | bytearray) -> None:
+        call = self.call
+        if call.header("expect").lower() == "100-continue":
+            await self.line.send(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+        content = call.request.content
+        try:
+            while data := await content.readany():
+                await self.line.pace(len(data))
+                if isinstance(body, bytearray):
+                    body += data
+                    if len(body) > _LARGEST_DOCUMENT:
+                        raise OssFault("MalformedXML")
+                else:
+                    body.write(data)
+        except (OssFault, asyncio.CancelledError):
+            raise
+        except OSError as error:
+            raise ConnectionResetError(str(error)) from error
+
+    def _check_length(self, limit: int) -> None:
+        length = self.call.header("content-length")
+        if length:
+            if int(length) > limit:
+                raise OssFault("EntityTooLarge")
+        elif "chunked" not in self.call.header("transfer-encoding").lower():
+            raise OssFault("MissingContentLength")
+
+    async def receive(self, body: Body, limit: int) -> None:
+        """Read the request's body; raises EntityTooLarge before the first byte where it can."""
+        self._check_length(limit)
+        digest = self._content_md5()
+        await self._chunks(body)
+        if digest is not None and digest != body.md5:
+            raise self._wrong_digest()
+
+    async def read_document(self) -> bytes:
+        """Read a small body into memory; a Content-MD5 that comes with it must be right."""
+        expected = self._content_md5()
+        data = bytearray()
+        await self._chunks(data)
+        if expected is not None and expected != hashlib.md5(data, usedforsecurity=False).digest():
+            raise self._wrong_digest()
+        return bytes(data)
+
+    def _wrong_digest(self) -> OssFault:
+        return OssFault(
+            "InvalidDigest", details={"ClientComputedContentMD5": self.call.header("content-md5")}
+        )
+
+    def _content_md5(self) -> bytes | None:
+        text = self.call.header("content-md5")
+        if not text:
+            return None
+        try:
+            digest = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            digest = b""
+        if len(digest) != 16:
+            raise OssFault("InvalidDigest", details={"Content-MD5": text})
+        return digest
+
+    def metadata(self, bucket: Bucket) -> Metadata:
+        """Return what the request's headers say of the object it makes."""
+        call = self.call
+        headers = {name: value for name in _KEPT_HEADERS if (value := call.header(name))}
+        headers.setdefault("Content-Type", "application/octet-stream")
+        user = {
+            name[11:].decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
+            for name, value in call.oss_headers()
+            if name.startswith(b"x-oss-meta-")
+        }
+        size = sum(
+            len(name) + len(value)
+            for name, value in call.oss_headers()
+            if name.startswith(b"x-oss-meta-")
+        )
+        if size > bucket.limits.metadata:
+            raise OssFault("MetadataTooLarge")
+        storage_class = call.header("x-oss-storage-class") or "Standard"
+        if storage_class not in STORAGE_CLASSES:
+            raise OssFault(
+                "InvalidArgument",
+                details={"ArgumentName": "x-oss-storage-class", "ArgumentValue": storage_class},
+            )
+        return Metadata(headers, user, storage_class)

@@ -1,0 +1,541 @@
+"""Buckets as directories: DIR/BUCKET/ab/ab12.. holds bytes, DIR/index.sqlite says whose they are.
+
+A data file gets a name of its own that has nothing to do with the key, is written in full, and
+is named in the index afterwards; that commit is the replacement, and the old files are unlinked
+after it. Whoever opened an old file goes on reading it. Copies and part copies share files by
+hard link. What a kill left behind unnamed is swept when the directory is next opened.
+
+Everything here runs in one thread and in one process: the directory is locked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import random
+import re
+import shutil
+import stat
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fastcrc import crc64 as fast_crc64
+
+from ossfs.emulator.crc import combine
+from ossfs.emulator.faults import OssFault
+from ossfs.emulator.index import Index, Listing
+from ossfs.emulator.records import (
+    APPENDABLE,
+    NORMAL,
+    PLAIN,
+    SYMLINK,
+    Limits,
+    Metadata,
+    Record,
+    Segment,
+)
+from ossfs.runtime.failure import UserError
+
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_KEPT_RECORDS = 100_000
+_KEPT_FILES = 256
+_COPY_BLOCK = 1 << 20
+
+
+class OpenFile:
+    """A data file open for reading; closed when the last user lets go of it."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+
+class Body:
+    """Bytes on their way in: written to a new data file and digested as they come.
+
+    `keep` makes the file the caller's; without it the file is gone when the body is closed.
+    """
+
+    def __init__(self, bucket: Bucket, limit: int) -> None:
+        self._bucket = bucket
+        self._limit = limit
+        self._fd = -1
+        self._file = ""
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self.size = 0
+        self.crc64 = 0
+
+    def write(self, data: bytes) -> None:
+        if not data:
+            return
+        if self.size + len(data) > self._limit:
+            raise OssFault("EntityTooLarge")
+        if self._fd < 0:
+            self._file = self._bucket.new_file()
+            self._fd = os.open(
+                self._bucket.path(self._file), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            )
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self.digest(data)
+
+    def digest(self, data: bytes) -> None:
+        """Count and digest bytes that are stored already."""
+        self._md5.update(data)
+        self.crc64 = fast_crc64.xz(data, self.crc64)
+        self.size += len(data)
+
+    @property
+    def md5(self) -> bytes:
+        return self._md5.digest()
+
+    @property
+    def etag(self) -> str:
+        return self._md5.hexdigest().upper()
+
+    def keep(self) -> tuple[Segment, ...]:
+        if self._fd < 0:
+            return ()
+        os.close(self._fd)
+        self._fd = -1
+        return (Segment(self._file, 0, self.size),)
+
+    def copy_to(self, fd: int, offset: int) -> None:
+        """Copy all that came to another file."""
+        done = 0
+        while done < self.size:
+            done += os.copy_file_range(self._fd, fd, self.size - done, done, offset + done)
+
+    def close(self) -> None:
+        """Drop the bytes unless they were kept."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            os.unlink(self._bucket.path(self._file))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Storage:
+    """Every bucket of one directory."""
+
+    def __init__(self, directory: str | os.PathLike[str], limits: Limits | None = None) -> None:
+        self.directory = Path(directory)
+        self.limits = limits or Limits()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise UserError(
+                f"{self.directory} is in use by another emulator; stop it or choose another --dir"
+            ) from None
+        unclean = os.read(self._lock, 1) != b""
+        os.pwrite(self._lock, b"open", 0)
+        self.index = Index(self.directory / "index.sqlite")
+        self._buckets = {
+            name: Bucket(self, number, name, created)
+            for number, name, created in self.index.buckets()
+        }
+        if unclean:
+            for bucket in self._buckets.values():
+                bucket.sweep()
+
+    def bucket(self, name: str, *, create: bool = False) -> Bucket:
+        """Return a bucket; make it first where `create`. Raises NoSuchBucket, InvalidBucketName."""
+        bucket = self._buckets.get(name)
+        if bucket is not None:
+            return bucket
+        if not _BUCKET_NAME.fullmatch(name):
+            raise OssFault("InvalidBucketName", details={"BucketName": name})
+        if not create:
+            raise OssFault("NoSuchBucket", details={"BucketName": name})
+        now = int(time.time())
+        bucket = Bucket(self, self.index.add_bucket(name, now), name, now)
+        self._buckets[name] = bucket
+        return bucket
+
+    def buckets(self) -> list[Bucket]:
+        """Return every bucket by name."""
+        return [self._buckets[name] for name in sorted(self._buckets)]
+
+    def drop_bucket(self, name: str) -> None:
+        """Remove an empty bucket."""
+        bucket = self.bucket(name)
+        if not self.index.is_empty(bucket.number):
+            raise OssFault("BucketNotEmpty", details={"BucketName": name})
+        self.index.remove_bucket(bucket.number)
+        del self._buckets[name]
+        shutil.rmtree(bucket.directory)
+
+    def close(self) -> None:
+        self.index.close()
+        os.ftruncate(self._lock, 0)
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Bucket:
+    """One bucket's objects and uploads. Made by `Storage.bucket`."""
+
+    def __init__(self, storage: Storage, number: int, name: str, created: int) -> None:
+        self.index = storage.index
+        self.limits = storage.limits
+        self.number = number
+        self.name = name
+        self.created = created
+        """Seconds since the epoch."""
+        self.directory = storage.directory / name
+        self._root = str(self.directory)
+        for first in range(256):
+            os.makedirs(f"{self._root}/{first:02x}", exist_ok=True)
+        self._records: dict[bytes, Record] = {}
+        self._open: OrderedDict[str, OpenFile] = OrderedDict()
+        self._batching = False
+        self._doomed: set[str] = set()
+
+    # Data files
+
+    def new_file(self) -> str:
+        return f"{random.getrandbits(96):024x}"
+
+    def path(self, file: str) -> str:
+        return f"{self._root}/{file[:2]}/{file}"
+
+    def open(self, file: str) -> OpenFile:
+        """Open a data file, or share it with those who have it open."""
+        found = self._open.get(file)
+        if found is None:
+            found = self._open[file] = OpenFile(self.path(file))
+            if len(self._open) > _KEPT_FILES:
+                self._open.popitem(last=False)
+        return found
+
+    def drop(self, segments: Sequence[Segment]) -> None:
+        """Unlink data files; who has them open keeps them."""
+        files = {segment.file for segment in segments}
+        if self._batching:
+            self._doomed |= files
+            return
+        for file in files:
+            self._open.pop(file, None)
+            os.unlink(self.path(file))
+
+    def take(self, source: Bucket, segments: Sequence[Segment]) -> tuple[Segment, ...]:
+        """Share data files of a bucket (maybe another one) under names of this one."""
+        names: dict[str, str] = {}
+        for segment in segments:
+            if segment.file not in names:
+                names[segment.file] = self.new_file()
+                os.link(source.path(segment.file), self.path(names[segment.file]))
+        return tuple(segment._replace(file=names[segment.file]) for segment in segments)
+
+    def sweep(self) -> None:
+        """Unlink data files that nothing names: those of writes that a kill cut short."""
+        known = self.index.files(self.number)
+        for first in os.scandir(self.directory):
+            for entry in os.scandir(first.path):
+                if entry.name not in known:
+                    os.unlink(entry.path)
+
+    # Objects
+
+    def check_key(self, key: bytes) -> None:
+        """Raise InvalidObjectName for a key that OSS does not take."""
+        if not 1 <= len(key) <= self.limits.key or key[0] in b"/\\":
+            raise OssFault("InvalidObjectName")
+        try:
+            key.decode()
+        except UnicodeDecodeError:
+            raise OssFault("InvalidObjectName") from None
+
+    def find(self, key: bytes) -> Record | None:
+        record = self._records.get(key)
+        if record is None:
+            record = self.index.get(self.number, key)
+            if record is not None:
+                if len(self._records) >= _KEPT_RECORDS:
+                    self._records.clear()
+                self._records[key] = record
+        return record
+
+    def get(self, key: bytes) -> Record:
+        """Return an object's record; raises NoSuchKey."""
+        record = self.find(key)
+        if record is None:
+            raise OssFault("NoSuchKey", details={"Key": key.decode("utf-8", "backslashreplace")})
+        return record
+
+    def resolve(self, record: Record) -> Record:
+        """Follow a symlink; raises SymlinkTargetNotExist, InvalidTargetType."""
+        if record.type != SYMLINK:
+            return record
+        assert record.target is not None
+        target = self.find(record.target)
+        if target is None:
+            raise OssFault("SymlinkTargetNotExist")
+        if target.type == SYMLINK:
+            raise OssFault("InvalidTargetType")
+        return target
+
+    def body(self, limit: int) -> Body:
+        """Begin to receive up to `limit` bytes."""
+        return Body(self, limit)
+
+    def check_free(self, key: bytes, forbid_overwrite: bool) -> None:
+        """Raise FileAlreadyExists when `forbid_overwrite` meets an object."""
+        if forbid_overwrite and self.find(key) is not None:
+            raise OssFault("FileAlreadyExists")
+
+    def commit(self, record: Record, *, keep: Sequence[Segment] = ()) -> Record:
+        """Make a record the object of its key; unlink what it replaces, `keep` excepted."""
+        old = self.find(record.key)
+        self.index.put(self.number, record)
+        self._records[record.key] = record
+        if old is not None:
+            kept = {segment.file for segment in keep}
+            self.drop([segment for segment in old.segments if segment.file not in kept])
+        return record
+
+    def put(self, key: bytes, body: Body, metadata: Metadata) -> Record:
+        """Make what came in an object."""
+        return self.commit(
+            Record(
+                key,
+                NORMAL,
+                body.size,
+                int(time.time()),
+                body.etag,
+                body.crc64,
+                metadata,
+                body.keep(),
+            )
+        )
+
+    def put_bytes(
+        self,
+        key: bytes,
+        data: bytes = b"",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        storage_class: str = "Standard",
+        mtime: int | None = None,
+    ) -> Record:
+        """Make an object without HTTP; many are quickest inside `batch`."""
+        self.check_key(key)
+        with self.body(self.limits.put) as body:
+            body.write(data)
+            return self.commit(
+                Record(
+                    key,
+                    NORMAL,
+                    body.size,
+                    int(time.time()) if mtime is None else mtime,
+                    body.etag,
+                    body.crc64,
+                    Metadata(
+                        {"Content-Type": content_type or "application/octet-stream"},
+                        dict(metadata or {}),
+                        storage_class,
+                    ),
+                    body.keep(),
+                )
+            )
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Commit everything inside at once; all of it is lost if the process dies before.
+
+        Replaced files are unlinked after the commit: until then the index on disk names them.
+        """
+        if self._batching:
+            yield
+            return
+        self._batching = True
+        try:
+            with self.index.batch():
+                yield
+        except BaseException:
+            self._records.clear()
+            self._doomed.clear()
+            raise
+        finally:
+            self._batching = False
+        doomed, self._doomed = self._doomed, set()
+        for file in doomed:
+            self._open.pop(file, None)
+            os.unlink(self.path(file))
+
+    def import_tree(
+        self, source: str | os.PathLike[str], prefix: bytes = b"", *, link: bool = False
+    ) -> int:
+        """Make an object of every regular file under `source`; return how many.
+
+        Keys are `prefix` and the path below `source`; modification times are kept in whole
+        seconds. With `link`, files are hard-linked where the file system allows: nobody may
+        write to the source afterwards. Symbolic links and special files are left out.
+        """
+        root = os.fsencode(source)
+        count = 0
+        with self.batch():
+            for folder, folders, names in os.walk(root):
+                folders.sort()
+                for name in sorted(names):
+                    path = os.path.join(folder, name)
+                    info = os.lstat(path)
+                    if not stat.S_ISREG(info.st_mode):
+                        continue
+                    self._import_file(prefix + os.path.relpath(path, root), path, info, link)
+                    count += 1
+        return count
+
+    def _import_file(self, key: bytes, path: bytes, info: os.stat_result, link: bool) -> None:
+        self.check_key(key)
+        with self.body(self.limits.put) as body, open(path, "rb") as file:
+            if link and info.st_size:
+                segments = self._link_file(path, body, file.fileno())
+            else:
+                while block := file.read(_COPY_BLOCK):
+                    body.write(block)
+                segments = body.keep()
+            record = Record(
+                key,
+                NORMAL,
+                body.size,
+                int(info.st_mtime),
+                body.etag,
+                body.crc64,
+                Metadata({"Content-Type": "application/octet-stream"}),
+                segments,
+            )
+        self.commit(record)
+
+    def _link_file(self, path: bytes, body: Body, fd: int) -> tuple[Segment, ...]:
+        file = self.new_file()
+        os.link(path, self.path(file))
+        while block := os.read(fd, _COPY_BLOCK):
+            body.digest(block)
+        return (Segment(file, 0, body.size),)
+
+    def put_symlink(self, key: bytes, target: bytes, metadata: Metadata = PLAIN) -> Record:
+        self.check_key(key)
+        digest = hashlib.md5(target, usedforsecurity=False).hexdigest().upper()
+        return self.commit(
+            Record(
+                key,
+                SYMLINK,
+                len(target),
+                int(time.time()),
+                digest,
+                fast_crc64.xz(target),
+                metadata,
+                (),
+                target,
+            )
+        )
+
+    def append(self, key: bytes, position: int, body: Body, metadata: Metadata) -> Record:
+        """Append what came in at `position`, which must be the object's length."""
+        old = self.find(key)
+        if old is not None and old.type != APPENDABLE:
+            raise OssFault("ObjectNotAppendable")
+        size = old.size if old else 0
+        if position != size:
+            raise OssFault(
+                "PositionNotEqualToLength",
+                headers=[("x-oss-next-append-position", str(size))],
+            )
+        if size + body.size > self.limits.append:
+            raise OssFault("EntityTooLarge")
+        now = int(time.time())
+        if old is None:
+            etag = hashlib.md5(body.md5 + b"append", usedforsecurity=False).hexdigest().upper()
+            return self.commit(
+                Record(key, APPENDABLE, body.size, now, etag, body.crc64, metadata, body.keep())
+            )
+        etag = hashlib.md5(old.etag.encode() + body.md5, usedforsecurity=False).hexdigest().upper()
+        segments = old.segments
+        if not segments:
+            segments = body.keep()
+        elif body.size:
+            file = segments[0].file
+            fd = os.open(self.path(file), os.O_RDWR | os.O_CLOEXEC)
+            try:
+                body.copy_to(fd, size)
+            finally:
+                os.close(fd)
+            segments = (Segment(file, 0, size + body.size),)
+        return self.commit(
+            Record(
+                key,
+                APPENDABLE,
+                size + body.size,
+                now,
+                etag,
+                combine(old.crc64, body.crc64, body.size),
+                old.metadata,
+                segments,
+            ),
+            keep=old.segments,
+        )
+
+    def copy(self, source: Bucket, record: Record, key: bytes, metadata: Metadata) -> Record:
+        """Make `key` an object of the bytes (or the link) that `record` of `source` holds."""
+        return self.commit(
+            replace(
+                record,
+                key=key,
+                type=NORMAL if record.type == APPENDABLE else record.type,
+                mtime=int(time.time()),
+                metadata=metadata,
+                segments=self.take(source, record.segments),
+                head=None,
+            )
+        )
+
+    def delete(self, key: bytes) -> None:
+        """Remove an object; a missing one is no error."""
+        old = self.find(key)
+        if old is None:
+            return
+        self.index.remove(self.number, key)
+        del self._records[key]
+        self.drop(old.segments)
+
+    def page(self, prefix: bytes, delimiter: bytes, start: bytes, limit: int) -> Listing:
+        """Return up to `limit` entries and common prefixes from key `start` on, inclusive."""
+        return self.index.page(self.number, prefix, delimiter, start, limit)
