@@ -37,8 +37,8 @@ class Push(Protocol):
 class Pusher:
     """Decides what to push for every reader of a mount."""
 
-    reach = 2 * GROUP * BLOCK
-    """Bytes ahead of the reader that must be fetched for pushing to keep up."""
+    reach = 3 * GROUP * BLOCK
+    """Bytes a window must span for pushing to keep up: two groups and the request on its way."""
 
     def __init__(self, push: Push) -> None:
         self._push = push

@@ -1,10 +1,11 @@
 """The reader of one open file: decides what to fetch, and when to run ahead.
 
 Sequential reading (STREAK READs end to end, then each within a tolerance of where the
-furthest one ended) grows a `Window` of cells ahead of the reader. Anything else gets exactly the bytes it asks for
-and starts nothing. An object not larger than one prefetch chunk is fetched whole on
-its first read. A reader that goes quiet gives its window back (`Reading.sweep`), and
-under memory pressure what was fetched ahead is the first to go (`Reading.reclaim`).
+furthest one ended) grows a `Window` of cells ahead of the reader. Anything else gets
+exactly the bytes it asks for and starts nothing. An object not larger than one prefetch
+chunk is fetched whole on its first read. A reader that goes quiet gives its window back
+(`Reading.sweep`), and under memory pressure what was fetched ahead is the first to go
+(`Reading.reclaim`).
 
 Several READs of one handle run at once and may finish out of order; all state changes
 happen before the first await of read() or after its last one.
