@@ -27,7 +27,7 @@ from ossfs.config.options import MountOptions
 from ossfs.credentials import CredentialsProvider
 from ossfs.fuse.notify import Notifier
 from ossfs.fuse.operations import Operations, Presentation
-from ossfs.fuse.readahead import RAISED_KB, raise_readahead
+from ossfs.fuse.readahead import raise_readahead
 from ossfs.reading.blocks import BlockPool
 from ossfs.reading.content import Source
 from ossfs.reading.pushing import Pusher
@@ -184,8 +184,9 @@ class _Daemon:
     async def _once_started(self) -> None:
         await self._started.wait()
         options = self._options
-        if raise_readahead(options.mountpoint):
-            self._reading.tolerance = 2 * RAISED_KB * 1024
+        ahead = options.read_ahead_kb
+        if ahead and raise_readahead(options.mountpoint, ahead):
+            self._reading.tolerance = max(self._reading.tolerance, 2 * ahead * 1024)
         else:
             self._reading.pusher = Pusher(self._notifier.push)
         log.info(

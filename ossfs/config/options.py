@@ -39,6 +39,8 @@ class MountOptions:
     prefetch_chunk_size: int = 8 * 1024**2
     prefetch_concurrency: int = 256
     prefetch_concurrency_per_file: int = 64
+    read_ahead_kb: int = 8192
+    """KiB of kernel readahead; 0 leaves the kernel's own and pushes pages instead."""
     oss_request_timeout_ms: int = 60_000
     foreground: bool = False
 

@@ -287,6 +287,16 @@ TABLE: tuple[Option, ...] = (
         high=4096,
     ),
     Option(
+        "read_ahead_kb",
+        Kind.INTEGER,
+        Group.READING,
+        "Kernel readahead of the mount in KiB, set after mounting where that is permitted (root). "
+        "0 leaves the kernel's own; pages are then pushed into its cache ahead of the reader.",
+        default="8192",
+        low=0,
+        high=131072,
+    ),
+    Option(
         "total_mem_limit",
         Kind.SIZE,
         Group.MEMORY,
