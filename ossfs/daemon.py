@@ -121,7 +121,7 @@ class _Daemon:
                     nursery.start_soon(self._sweep, filesystem)
                     nursery.start_soon(self._watch_signals, filesystem, client)
                     nursery.start_soon(self._once_started)
-                    await pyfuse3.main(max_tasks=self._tasks)
+                    await pyfuse3.main(min_tasks=16, max_tasks=self._tasks)
                     log.info("unmounted %s", options.mountpoint)
                 finally:
                     pyfuse3.close(unmount=True)

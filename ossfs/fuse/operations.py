@@ -187,10 +187,6 @@ class Operations(pyfuse3.Operations):
         return cast(bytes, await self.filesystem.read(fh, off, size))
 
     @_guarded
-    async def flush(self, fh: int) -> None:
-        """Nothing is held back: the mount is read-only."""
-
-    @_guarded
     async def release(self, fh: int) -> None:
         self.filesystem.close(fh)
 

@@ -77,7 +77,8 @@ class BlockPool:
 
     def try_take(self, size: int, *, reclaim: bool = False) -> Block | None:
         """Return a block of at least `size` (at most BLOCK) bytes, or None."""
-        if size <= SMALL:
+        if size <= SMALL and not self._budget.waiting:
+            # While others wait nobody takes from the slabs, so that these drain to whole blocks.
             if not self._slabs:
                 block = self._try_block(reclaim)
                 if block is None:
@@ -110,6 +111,11 @@ class BlockPool:
         elif len(slab.free) == _PER_SLAB:
             self._slabs.remove(slab)
             self._release(slab.block)
+
+    def nudge(self) -> None:
+        """Let whoever waits for a block look again: cells have arrived that may be taken back."""
+        if self._budget.waiting:
+            self._budget.nudge()
 
     def trim(self) -> int:
         """Return the memory of blocks that lay idle since the last trim; in bytes.

@@ -279,6 +279,7 @@ class Content:
                     self._settle(cell)
                 if cell.event is not None:
                     cell.event.set()
+            self._source.pool.nudge()
 
     async def _fetch_into(
         self,

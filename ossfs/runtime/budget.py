@@ -102,6 +102,10 @@ class Budget:
         self.used -= size
         self._wake()
 
+    def nudge(self) -> None:
+        """Let the first in the queue look again: something has become reclaimable."""
+        self._wake()
+
     def _can_have(self, size: int) -> bool:
         if size > self.free:
             self._reclaim(size - self.free)

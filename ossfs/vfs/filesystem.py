@@ -231,6 +231,8 @@ class FileSystem:
         key = parent.key + name
         if len(key) > KEY_MAX:
             raise FileSystemError(errno.ENAMETOOLONG)
+        if not _is_utf8(name):
+            raise FileSystemError(errno.ENOENT)  # no key of OSS can be named so
         asked = self._clock.monotonic()
         try:
             info = await self._store.head(key, full=True)
@@ -460,3 +462,11 @@ class FileSystem:
         if not isinstance(inode, Directory):
             raise FileSystemError(errno.ENOTDIR)
         return inode
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
