@@ -1,0 +1,100 @@
+"""Host names to socket addresses, within a deadline.
+
+`getaddrinfo` can block for half a minute and cannot be interrupted, so a name is
+looked up on a daemon thread of its own, at most one at a time, and whoever needs
+it waits no longer than it may. Answers are kept for half a minute; when a fresh
+look-up fails the last good answer still serves, since a name server that is down
+for a moment is no reason to fail a mount whose server is up. Addresses written
+as numbers never wait.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ossfs.store.errors import DeadlineExceeded, Unavailable
+
+
+class SocketAddress(NamedTuple):
+    family: int
+    address: tuple[str | int | bytes, ...]
+    """As socket.connect takes it."""
+
+
+def look_up(host: str, port: int) -> Sequence[SocketAddress]:
+    """Ask the system's resolver; may block for long."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [SocketAddress(family, tuple(address)) for family, _, _, _, address in found]
+
+
+class Resolver:
+    """One host's addresses."""
+
+    lifetime = 30.0
+    """Seconds an answer is used before the name is looked up again."""
+
+    patience = 5.0
+    """Seconds the last good answer is used after a look-up has failed."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        look_up: Callable[[str, int], Sequence[SocketAddress]] = look_up,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._look_up = look_up
+        self._now = now
+        self._condition = threading.Condition()
+        self._known: Sequence[SocketAddress] = ()
+        self._fresh_until = float("-inf")
+        self._running = False
+        self._round = 0
+        """Look-ups finished; a waiter needs one more than when it came."""
+        self._failure = ""
+
+    def addresses(self, deadline: float) -> Sequence[SocketAddress]:
+        """Return at least one address or raise Unavailable or DeadlineExceeded."""
+        with self._condition:
+            if self._now() < self._fresh_until:
+                return self._known
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="ossfs-resolver", daemon=True).start()
+            came = self._round
+            while self._round == came:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    if self._known:
+                        return self._known
+                    raise DeadlineExceeded(f"looking up {self._host} took too long")
+                self._condition.wait(left)
+            if self._known:
+                return self._known
+            raise Unavailable(f"cannot look up {self._host}: {self._failure}")
+
+    def _run(self) -> None:
+        failure = ""
+        found: Sequence[SocketAddress] = ()
+        try:
+            found = self._look_up(self._host, self._port)
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a label that IDNA cannot encode (empty, or over 63 characters).
+            failure = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        finally:
+            with self._condition:
+                if found:
+                    self._known = found
+                    self._fresh_until = self._now() + self.lifetime
+                elif self._known:
+                    self._fresh_until = self._now() + self.patience
+                self._failure = failure or "no address"
+                self._running = False
+                self._round += 1
+                self._condition.notify_all()
