@@ -68,7 +68,7 @@ def main(words: Sequence[str]) -> int:
         return _INTERRUPTED
     except Exception as error:
         _logger.exception("the serving process ends on an error that is its own fault")
-        line = f"internal error: {type(error).__name__}: {error}"
+        line = f"internal error: {type(error).__name__}: {error}; see the log"
         parent.tell(handover.Word(line, ExitStatus.FAILURE), line)
         return ExitStatus.FAILURE
     return ExitStatus.OK
@@ -94,13 +94,11 @@ def _serve(options: MountOptions, provider: CredentialsProvider, parent: Parent)
     place = f"{options.source} on {options.mountpoint}"
 
     def ready() -> None:
-        _logger.info("mounted %s", place)
         parent.tell(handover.Word(), f"mounted {place}")
 
     _logger.info("starting: %s", options)
     os.chdir("/")
     daemon.serve(options, provider, ready=ready)
-    _logger.info("unmounted %s", place)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The option table as people read it: the help of `ossfs mount` and docs/OPTIONS.md.
 
-`python -m ossfs.config.docs` writes docs/OPTIONS.md of the checkout it runs in; a test compares
-the file with what the table yields, so the page can never be behind.
+`python -m ossfs.config.docs` writes docs/OPTIONS.md of the checkout it runs in; with `--check` it
+only compares, as a test does, so the page can never be behind.
 """
 
 from __future__ import annotations
 
+import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ossfs.config.table import IGNORED_WORDS, KERNEL_WORDS, TABLE, Dialect, Group, Option
@@ -118,11 +119,17 @@ def _words(names: frozenset[str] | tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in ordered)
 
 
-def main() -> None:
-    """Write docs/OPTIONS.md beside the package."""
+def main(words: Sequence[str]) -> int:
+    """Write docs/OPTIONS.md beside the package, or tell by the status whether it is current."""
     page = Path(__file__).resolve().parents[2] / "docs" / "OPTIONS.md"
-    page.write_text(markdown(), encoding="utf-8")
+    if "--check" not in words:
+        page.write_text(markdown(), encoding="utf-8")
+        return 0
+    if page.exists() and page.read_text(encoding="utf-8") == markdown():
+        return 0
+    print("docs/OPTIONS.md is behind the option table: python -m ossfs.config.docs writes it")
+    return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

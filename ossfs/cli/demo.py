@@ -1,0 +1,203 @@
+"""`ossfs demo`: emulator, sample bucket, mount, and a tour of ordinary programs over it.
+
+Every command shown is the command that was run, by a shell, and every output is its own. The
+tour fails when a command does, or when it did not say what it must. Whatever happens, the mount
+is taken away, the emulator ended and the directory removed, unless --keep asks otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ossfs.cli import mounts, preflight
+from ossfs.cli.sample import BUCKET, LARGE, fill
+from ossfs.cli.terminal import complain
+from ossfs.emulator.main import DEFAULT_KEY_ID, DEFAULT_KEY_SECRET
+from ossfs.runtime.failure import UserError
+from ossfs.runtime.logs import FILE_NAME
+
+_COMMAND_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 10.0
+_LOG_LINES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of the tour; `expect` must occur in its output."""
+
+    command: str
+    expect: str
+
+
+def tour() -> list[Step]:
+    """Return the commands, to be run inside the mount."""
+    mapped = (
+        "import mmap, sys\n"
+        f'with open("{LARGE}", "rb") as file, '
+        "mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:\n"
+        '    print(len(view), "bytes mapped; the last eight are", view[-8:].hex())'
+    )
+    return [
+        Step("ls -l", "README.txt"),
+        Step("cat README.txt", "read as a file"),
+        Step("ls names", "größe"),
+        Step("find . -type f | sort | head -n 5", "./README.txt"),
+        Step("find . -type f | wc -l", "129"),
+        Step("grep -rh harbour measurements/2024 | sort -t, -k3 -n | tail -n 1", "harbour,2024-"),
+        Step("sha256sum -c --quiet SHA256SUMS && echo every byte is right", "every byte"),
+        Step("tar c measurements | tar t | wc -l", "131"),
+        Step(
+            "PYTHONPATH=library python3 -c 'import greetings; print(greetings.greet(\"fr\"))'",
+            "Bonjour, bucket!",
+        ),
+        Step(f"python3 -c {shlex.quote(mapped)}", "bytes mapped"),
+    ]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--keep", is_flag=True, help="Leave emulator and mount standing afterwards.")
+def demo(keep: bool) -> None:
+    """Mount a sample bucket from an emulator on this machine and read it with ordinary programs."""
+    preflight.check_fuse()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(_temporary_directory()))
+        for name in ("store", "mnt", "log"):
+            (home / name).mkdir()
+        count = fill(home / "store")
+        emulator, endpoint = stack.enter_context(_emulator(home, keep=keep))
+        click.echo(f"An OSS emulator serves bucket {BUCKET} ({count} objects) on {endpoint}\n")
+        environment = _environment()
+        stack.enter_context(_mount(home, endpoint, environment))
+        failed = [step for step in tour() if not _run(step, home / "mnt", environment)]
+        if failed:
+            _show_log(home)
+            raise UserError(f"the demo failed at: {failed[0].command.splitlines()[0]}")
+        if keep:
+            stack.pop_all()
+            _tell_what_stays(home, endpoint, emulator)
+            return
+    click.echo("All of it worked; the mount and the emulator are gone again.")
+
+
+@contextmanager
+def _temporary_directory() -> Iterator[str]:
+    home = tempfile.mkdtemp(prefix="ossfs-demo-")
+    try:
+        yield home
+    finally:
+        # Never through a mount that could not be taken away: that would delete what is in it.
+        if mounts.mount_at(os.path.join(os.path.realpath(home), "mnt")) is None:
+            shutil.rmtree(home)
+
+
+@contextmanager
+def _emulator(home: Path, *, keep: bool) -> Iterator[tuple[int, str]]:
+    """Serve the sample bucket from a process of its own; yield its pid and its address."""
+    command = [sys.executable, "-P", "-m", "ossfs", "emulator", "--dir", str(home / "store")]
+    if not keep:
+        command.append("--until-stdin-closes")
+    with open(home / "log" / "emulator.log", "wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL if keep else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("OSS_")},
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline().decode()
+        if "http://" not in line:
+            said = (home / "log" / "emulator.log").read_text(errors="replace").strip()
+            raise UserError(f"the emulator did not start: {said or 'it said nothing'}")
+        yield process.pid, "http://" + line.partition("http://")[2].split()[0]
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which the commands mean what a user's shell would mean by them."""
+    own = os.path.dirname(sys.executable)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OSS_")}
+    return kept | {
+        "PATH": own + os.pathsep + os.environ.get("PATH", os.defpath),
+        "OSS_ACCESS_KEY_ID": DEFAULT_KEY_ID,
+        "OSS_ACCESS_KEY_SECRET": DEFAULT_KEY_SECRET,
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+@contextmanager
+def _mount(home: Path, endpoint: str, environment: dict[str, str]) -> Iterator[None]:
+    point, logs = home / "mnt", home / "log"
+    options = f"oss_endpoint={endpoint},log_dir={logs}"
+    command = f"ossfs mount oss://{BUCKET} {point} -o {options}"
+    if not _run(Step(command, "mounted"), home, environment):
+        _show_log(home)
+        raise UserError("the demo could not mount its bucket")
+    try:
+        yield
+    finally:
+        if not _run(Step(f"ossfs umount {point}", "unmounted"), home, environment):
+            mounts.detach(str(point), lazy=True)
+
+
+def _run(step: Step, directory: Path, environment: dict[str, str]) -> bool:
+    """Show a command, run it, show what it said; tell whether it did what it must."""
+    click.echo(f"$ {step.command}")
+    shell = subprocess.run(
+        ["sh", "-c", step.command],
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_COMMAND_TIMEOUT_S,
+        check=False,
+    )
+    said = shell.stdout.decode(errors="replace").strip("\n")
+    click.echo(said + "\n")
+    if shell.returncode != 0:
+        complain(f"the command ended with status {shell.returncode}")
+    elif step.expect not in said:
+        complain(f"the output lacks {step.expect!r}")
+    return shell.returncode == 0 and step.expect in said
+
+
+def _show_log(home: Path) -> None:
+    log = home / "log" / FILE_NAME
+    if log.exists():
+        for line in log.read_text(errors="replace").splitlines()[-_LOG_LINES:]:
+            complain(f"log: {line}")
+
+
+def _tell_what_stays(home: Path, endpoint: str, emulator: int) -> None:
+    point = home / "mnt"
+    click.echo(
+        f"Everything stays: the bucket is on {point}, its log in {home / 'log'}.\n"
+        f"The emulator (process {emulator}) is {endpoint}, "
+        f"key {DEFAULT_KEY_ID}, secret {DEFAULT_KEY_SECRET}.\n"
+        f"To end it: ossfs umount {point} && kill {emulator} && rm -r {home}"
+    )
