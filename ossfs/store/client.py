@@ -108,9 +108,9 @@ class StoreClient:
     # -- looking ------------------------------------------------------------------------------
 
     async def probe(self, prefix: bytes = b"") -> None:
-        """Raise unless the bucket answers a list of one key under `prefix`."""
+        """Raise unless the bucket answers a list of one key under `prefix`; logs nothing."""
         await self._request(
-            Flight("probe", prefix),
+            Flight("probe", prefix, quiet=True),
             lambda deadline: self._store.probe(prefix, deadline=deadline),
             carrier=Carrier.ABANDONABLE,
         )

@@ -7,7 +7,8 @@ themselves and read as their target, pages that skip a directory by seeking. Lim
 
 Invariant: stored bytes are immutable, so a read copies outside the lock and sees one version
 whole; everything else happens under one lock and any number of threads may call. Deadlines are
-ignored, for nothing here waits and a test's clock need not be this process's.
+ignored, for nothing here waits and a test's clock need not be this process's. The module is long
+because a bucket's calls share that one lock and state; the order of keys lives in `store.keys`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -50,12 +50,11 @@ from ossfs.store.errors import (
     TooLarge,
     Truncated,
 )
+from ossfs.store.keys import SortedKeys, just_after
 
 _MAXIMUM_KEY = 1_023
 _MAXIMUM_METADATA = 8 * 1024
 _ARCHIVE_CLASSES = frozenset({"Archive", "ColdArchive", "DeepColdArchive"})
-_PENDING_INSERTS = 64
-"""New keys up to this many are inserted one by one before a listing; more are sorted in bulk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +95,7 @@ class MemoryStore:
         self._wall = wall
         self._lock = threading.Lock()
         self._objects: dict[bytes, _Object] = {}
-        self._order: list[bytes] = []
-        self._unordered: list[bytes] = []
+        self._keys = SortedKeys()
         self._uploads: dict[str, _Upload] = {}
         self._created_uploads = 0
 
@@ -137,27 +135,14 @@ class MemoryStore:
     ) -> ListPage:
         if not 1 <= max_keys <= self.capabilities.list_page:
             raise Invalid(f"max_keys {max_keys} is not 1 to {self.capabilities.list_page}")
-        entries: list[ListEntry] = []
-        prefixes: list[bytes] = []
         with self._lock:
-            order = self._ordered_keys()
             if token is not None:
-                at = bisect_left(order, _resume_point(token))
+                start = _resume_point(token)
             else:
-                at = max(bisect_left(order, prefix), bisect_right(order, start_after))
-            while at < len(order) and order[at].startswith(prefix):
-                key = order[at]
-                if len(entries) + len(prefixes) == max_keys:
-                    return ListPage(entries, prefixes, key.hex())
-                cut = key.find(delimiter, len(prefix)) if delimiter else -1
-                if cut < 0:
-                    entries.append(self._listed(key))
-                    at += 1
-                else:
-                    common = key[: cut + len(delimiter)]
-                    prefixes.append(common)
-                    at = bisect_left(order, _successor(common), lo=at + 1)
-        return ListPage(entries, prefixes, None)
+                start = just_after(start_after) if start_after else b""
+            keys, prefixes, rest = self._keys.page(prefix, delimiter, start, max_keys)
+            entries = [self._listed(key) for key in keys]
+        return ListPage(entries, prefixes, None if rest is None else rest.hex())
 
     def get_range_into(
         self,
@@ -431,25 +416,13 @@ class MemoryStore:
 
     def _commit(self, key: bytes, made: _Object) -> PutReply:
         if key not in self._objects:
-            self._unordered.append(key)
+            self._keys.add(key)
         self._objects[key] = made
         return PutReply(made.etag, made.crc64 if self.capabilities.crc64 else None)
 
     def _remove(self, key: bytes) -> None:
         if self._objects.pop(key, None) is not None:
-            order = self._ordered_keys()
-            del order[bisect_left(order, key)]
-
-    def _ordered_keys(self) -> list[bytes]:
-        """Return all keys sorted; new ones are merged in here, for puts far outnumber lists."""
-        if len(self._unordered) <= _PENDING_INSERTS:
-            for key in self._unordered:
-                insort(self._order, key)
-        else:
-            self._order += self._unordered
-            self._order.sort()
-        self._unordered.clear()
-        return self._order
+            self._keys.remove(key)
 
     def _listed(self, key: bytes) -> ListEntry:
         entry = self._objects[key]
@@ -566,14 +539,6 @@ def _refuse_range(key: bytes, offset: int, total: int, if_match: str | None) -> 
     if if_match is not None:
         raise Changed(message, key=key, status=416, code="InvalidRange")
     raise Invalid(message, key=key, status=416, code="InvalidRange")
-
-
-def _successor(prefix: bytes) -> bytes:
-    """Return the least key above every key that starts with `prefix`.
-
-    A prefix ends in a delimiter, never in 0xFF, which no UTF-8 text contains.
-    """
-    return prefix[:-1] + bytes((prefix[-1] + 1,))
 
 
 def _resume_point(token: str) -> bytes:

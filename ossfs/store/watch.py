@@ -61,11 +61,13 @@ class ClientStats:
 class Flight:
     """One request under way."""
 
-    __slots__ = ("attempts", "begun", "error", "key", "op")
+    __slots__ = ("attempts", "begun", "error", "key", "op", "quiet")
 
-    def __init__(self, op: str, key: bytes) -> None:
+    def __init__(self, op: str, key: bytes, *, quiet: bool = False) -> None:
         self.op = op
         self.key = key
+        self.quiet = quiet
+        """Its failure is for the caller alone to report."""
         self.begun = 0.0
         self.attempts = 0
         self.error: StoreError | None = None
@@ -125,7 +127,7 @@ class RequestWatch:
 
     def failed(self, flight: Flight, error: StoreError) -> None:
         """Log a request that failed for good, unless its like was logged within a minute."""
-        if isinstance(error, _ANSWERS):
+        if flight.quiet or isinstance(error, _ANSWERS):
             return
         kind = (flight.op, error.code or type(error).__name__)
         now = trio.current_time()

@@ -186,6 +186,12 @@ def test_a_completion_that_forbids_overwriting_meets_an_object(store, under):
     assert store.read(key, 0, 4) == b"came"
 
 
+def test_an_upload_that_forbids_overwriting_is_not_begun_over_an_object(store, under):
+    store.put(under + b"a", [b"x"])
+    with pytest.raises(Exists):
+        store.create_upload(under + b"a", PutOptions(forbid_overwrite=True))
+
+
 def test_two_uploads_of_one_key_are_apart_and_the_last_completed_wins(store, under):
     key = under + b"a"
     first, second = store.create_upload(key), store.create_upload(key)

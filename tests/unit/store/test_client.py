@@ -25,10 +25,11 @@ from ossfs.store.errors import (
     Truncated,
     Unavailable,
 )
-from ossfs.store.faulty import (
+from ossfs.store.faulty import FaultyStore
+from ossfs.store.memory import MemoryStore
+from ossfs.store.plan import (
     CorruptByte,
     ExpireToken,
-    FaultyStore,
     Hang,
     Hold,
     LoseReply,
@@ -36,7 +37,6 @@ from ossfs.store.faulty import (
     Rule,
     TruncateBody,
 )
-from ossfs.store.memory import MemoryStore
 from ossfs.store.retry import RetryPolicy
 from ossfs.store.runner import InlineRunner
 from ossfs.store.transfer import TransferPool
@@ -101,6 +101,13 @@ async def test_answers_are_neither_repeated_nor_logged(store, mock_clock):
         await client.put(b"a", [b""], PutOptions(forbid_overwrite=True))
     assert len(store.calls) == 3
     assert client.stats.failures == 3
+
+
+@trio_test
+async def test_a_failed_probe_is_its_callers_to_report(store, mock_clock):
+    store.add(Rule("probe", Raise(Denied("no", status=403, code="AccessDenied"))))
+    with pytest.raises(Denied):
+        await client_of(store).probe()
 
 
 @trio_test

@@ -7,12 +7,13 @@ import threading
 import pytest
 
 from ossfs.store.errors import DeadlineExceeded, Expired, Truncated, Unavailable
-from ossfs.store.faulty import (
+from ossfs.store.faulty import FaultyStore
+from ossfs.store.memory import MemoryStore
+from ossfs.store.plan import (
     Call,
     CorruptByte,
     CorruptCrc,
     ExpireToken,
-    FaultyStore,
     Hang,
     Hold,
     LoseReply,
@@ -20,7 +21,6 @@ from ossfs.store.faulty import (
     Rule,
     TruncateBody,
 )
-from ossfs.store.memory import MemoryStore
 
 FAR = float("inf")
 LOST = Unavailable("lost", status=500, code="InternalError")
