@@ -334,8 +334,11 @@ class OssStore:
     def create_upload(self, key: bytes, options: PutOptions = PLAIN, *, deadline: float) -> str:
         storable(key)
         with self._calling(key, deadline):
+            # The reply repeats the key; only encoded is every key sound XML.
             result = self._oss2.init_multipart_upload(
-                key.decode(), headers=headers_of(key, options)
+                key.decode(),
+                headers=headers_of(key, options),
+                params={"encoding-type": "url"},
             )
             upload_id: str = result.upload_id
         return upload_id
