@@ -1,0 +1,591 @@
+"""The transport frames exactly, waits no longer than it may, and reuses only what is sound."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from ossfs.store.errors import DeadlineExceeded, Invalid, Truncated, Unavailable
+from ossfs.store.resolver import Resolver, SocketAddress
+from ossfs.store.transport import Origin, Proxy, Reply, Transport
+from tests.support.canned import CLOSE, HANG_UP, RESET, SILENCE, CannedServer, reply
+
+OK = reply(200, b"hello")
+LONG = 30.0
+
+
+def soon(seconds: float = LONG) -> float:
+    return time.monotonic() + seconds
+
+
+@contextmanager
+def transport_to(
+    server: CannedServer, scheme: str = "http", **options: object
+) -> Iterator[Transport]:
+    transport = Transport(Origin(scheme, "127.0.0.1", server.port), **options)  # type: ignore[arg-type]
+    try:
+        yield transport
+    finally:
+        transport.close()
+
+
+def get(transport: Transport, **options: object) -> Reply:
+    options.setdefault("deadline", soon())
+    return transport.request("GET", "/k", **options)  # type: ignore[arg-type]
+
+
+# -- framing ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "body"),
+    [
+        (OK, b"hello"),
+        (reply(200), b""),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", b""),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", b""),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + OK, b"hello"),
+        (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3\r\nhel\r\n00002;name=value\r\nlo\r\n0\r\nTrailer: x\r\n\r\n",
+            b"hello",
+        ),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b""),
+    ],
+)
+@pytest.mark.parametrize("expect", [0, 1 << 20], ids=["buffered", "peeked"])
+@pytest.mark.parametrize("split", [False, True], ids=["at once", "byte by byte"])
+def test_every_framing_yields_its_body_and_keeps_the_connection(
+    raw: bytes, body: bytes, expect: int, split: bool
+) -> None:
+    step = [raw[i : i + 1] for i in range(len(raw))] if split else raw
+    with CannedServer([step, OK]) as server, transport_to(server) as transport:
+        assert get(transport, expect=expect).read() == body
+        assert get(transport).read() == b"hello"
+        assert server.connections == 1
+
+
+def test_the_length_of_a_head_reply_is_the_objects_and_no_body_is_awaited() -> None:
+    head = b'HTTP/1.1 200 OK\r\nContent-Length: 123456\r\nETag: "e"\r\n\r\n'
+    with CannedServer([head, OK]) as server, transport_to(server) as transport:
+        answer = transport.request("HEAD", "/k", deadline=soon())
+        assert answer.headers["CONTENT-LENGTH"] == "123456"
+        assert answer.read() == b""
+        assert get(transport).read() == b"hello"
+        assert server.connections == 1
+
+
+def test_a_reply_without_a_length_ends_with_its_connection() -> None:
+    with (
+        CannedServer([b"HTTP/1.1 200 OK\r\n\r\nhello", CLOSE], [OK]) as server,
+        transport_to(server) as transport,
+    ):
+        assert get(transport).read() == b"hello"
+        assert get(transport).read() == b"hello"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Connection: close", "Connection: Keep-Alive, CLOSE"],
+)
+def test_a_connection_the_server_wants_closed_is_not_used_again(header: str) -> None:
+    with (
+        CannedServer([reply(200, b"a", header)], [OK]) as server,
+        transport_to(server) as transport,
+    ):
+        assert get(transport).read() == b"a"
+        assert get(transport).read() == b"hello"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"SMTP ready\r\n\r\n",
+        b"HTTP/2 200 OK\r\n\r\n",
+        b"HTTP/1.1 2x0 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n: empty name\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+    ],
+    ids=lambda raw: raw[:60].decode(),
+)
+def test_a_malformed_reply_is_unavailable_and_its_connection_is_dropped(raw: bytes) -> None:
+    with CannedServer([raw], [OK]) as server, transport_to(server) as transport:
+        with pytest.raises(Unavailable):
+            get(transport).read()
+        assert get(transport).read() == b"hello"
+        assert server.connections == 2
+
+
+def test_a_reply_over_the_limit_is_not_read() -> None:
+    with CannedServer([reply(200, b"x" * 100)]) as server, transport_to(server) as transport:
+        answer = get(transport)
+        with pytest.raises(Unavailable, match="over 99"):
+            answer.read(99)
+
+
+# -- filling buffers --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expect", [0, 1 << 20], ids=["buffered", "peeked"])
+def test_buffers_fill_in_order_and_each_is_reported_when_full(expect: int) -> None:
+    body = bytes(range(256)) * 400
+    with CannedServer([reply(200, body), OK]) as server, transport_to(server) as transport:
+        block = memoryview(bytearray(len(body)))
+        buffers = [block[:1], block[1:1], block[1:70_000], block[70_000:]]
+        filled: list[tuple[int, bool]] = []
+
+        def on_filled(index: int) -> None:
+            end = sum(len(buffer) for buffer in buffers[: index + 1])
+            filled.append((index, bytes(block[:end]) == body[:end]))
+
+        get(transport, expect=expect).fill(buffers, on_filled)
+        assert filled == [(0, True), (1, True), (2, True), (3, True)]
+        assert get(transport).read() == b"hello"
+        assert server.connections == 1
+
+
+def test_a_body_that_ends_early_is_truncated_and_what_was_filled_stays_right() -> None:
+    with (
+        CannedServer([reply(200, b"hello", length=9), CLOSE]) as server,
+        transport_to(server) as transport,
+    ):
+        buffers = [memoryview(bytearray(4)), memoryview(bytearray(5))]
+        filled: list[int] = []
+        with pytest.raises(Truncated, match="4 bytes early"):
+            get(transport).fill(buffers, filled.append)
+        assert filled == [0]
+        assert bytes(buffers[0]) == b"hell"
+
+
+def test_a_body_longer_than_the_buffers_is_refused() -> None:
+    with CannedServer([OK], [OK]) as server, transport_to(server) as transport:
+        with pytest.raises(Unavailable, match="longer"):
+            get(transport).fill([memoryview(bytearray(3))])
+        assert get(transport).read() == b"hello"
+        assert server.connections == 2
+
+
+def test_an_exception_of_the_callback_closes_the_connection() -> None:
+    with CannedServer([OK], [OK]) as server, transport_to(server) as transport:
+
+        def stop(index: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            get(transport).fill([memoryview(bytearray(2)), memoryview(bytearray(3))], stop)
+        assert get(transport).read() == b"hello"
+        assert server.connections == 2
+
+
+# -- sending ----------------------------------------------------------------------------------
+
+
+def test_pieces_of_any_number_and_kind_arrive_as_one_body() -> None:
+    pieces = [bytes([i % 256]) * (i % 7) for i in range(3_000)]
+    data = [bytearray(p) if i % 2 else memoryview(p) for i, p in enumerate(pieces)]
+    with CannedServer([OK]) as server, transport_to(server) as transport:
+        transport.request("PUT", "/k", b"X-A: b\r\n", data, deadline=soon()).read()
+        head, _, body = server.requests[0].partition(b"\r\n\r\n")
+        assert body == b"".join(pieces)
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert head.startswith(b"PUT /k HTTP/1.1\r\nHost: 127.0.0.1:")
+
+
+def test_the_answer_to_an_upload_refused_halfway_is_not_lost() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def refuse() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            connection.sendall(reply(403, b"denied", "Connection: close"))
+            connection.shutdown(socket.SHUT_WR)
+            # Left unread, the rest of the upload makes the kernel send a reset on close.
+            connection.recv(1)
+
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    transport = Transport(Origin("http", "127.0.0.1", listener.getsockname()[1]))
+    answer = transport.request("PUT", "/k", body=[bytes(64 << 20)], deadline=soon())
+    assert answer.status == 403
+    answer.close()
+    thread.join()
+    listener.close()
+    transport.close()
+
+
+# -- connections ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [CLOSE, HANG_UP, RESET], ids=repr)
+def test_a_dead_kept_connection_costs_one_replay(end: object) -> None:
+    with CannedServer([OK, end], [OK]) as server, transport_to(server) as transport:  # type: ignore[list-item]
+        get(transport).read()
+        assert get(transport, replay=True).read() == b"hello"
+        assert server.connections == 2
+
+
+def test_a_replayed_request_is_replayed_only_once() -> None:
+    with CannedServer([OK, HANG_UP], [HANG_UP], [OK]) as server, transport_to(server) as transport:
+        get(transport).read()
+        with pytest.raises(Unavailable, match="no reply"):
+            get(transport, replay=True)
+        assert server.connections == 2
+
+
+def test_what_must_not_happen_twice_is_not_sent_twice() -> None:
+    with CannedServer([OK, HANG_UP], [OK]) as server, transport_to(server) as transport:
+        get(transport).read()
+        with pytest.raises(Unavailable, match="no reply"):
+            transport.request("POST", "/k", body=[b"x"], deadline=soon())
+        assert len(server.requests) == 2
+
+
+def test_what_must_not_happen_twice_avoids_a_connection_known_to_be_dead() -> None:
+    with CannedServer([OK, CLOSE], [OK]) as server, transport_to(server) as transport:
+        get(transport).read()
+        server.closed.wait()
+        answer = transport.request("POST", "/k", body=[b"x"], deadline=soon())
+        assert answer.read() == b"hello"
+        assert len(server.requests) == 2
+
+
+def test_no_reply_on_a_fresh_connection_is_unavailable_at_once() -> None:
+    with CannedServer([HANG_UP], [OK]) as server, transport_to(server) as transport:
+        with pytest.raises(Unavailable, match="no reply"):
+            get(transport, replay=True)
+        assert server.connections == 1
+
+
+def test_a_connection_idle_for_too_long_is_replaced() -> None:
+    with CannedServer([OK], [OK]) as server, transport_to(server) as transport:
+        transport.max_idle = -1.0
+        get(transport).read()
+        get(transport).read()
+        assert server.connections == 2
+
+
+def test_closing_drops_idle_connections() -> None:
+    with CannedServer([OK], [OK]) as server, transport_to(server) as transport:
+        get(transport).read()
+        transport.close()
+        assert server.closed.wait(LONG)
+
+
+def test_threads_at_once_have_connections_of_their_own() -> None:
+    scripts = [[OK] * 20 for _ in range(8)]
+    with CannedServer(*scripts) as server, transport_to(server) as transport:
+        bodies: list[bytes] = []
+
+        def work() -> None:
+            for _ in range(20):
+                bodies.append(get(transport).read())
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert bodies == [b"hello"] * 160
+        assert server.connections <= 8
+
+
+# -- waiting ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [SILENCE, reply(200, b"hel", length=5)], ids=["head", "body"])
+def test_a_server_that_falls_silent_is_unavailable_before_the_deadline(step: object) -> None:
+    with CannedServer([step]) as server, transport_to(server) as transport:  # type: ignore[list-item]
+        with pytest.raises(Unavailable, match="silent") as caught:
+            get(transport, silence=0.05).read()
+        assert not isinstance(caught.value, DeadlineExceeded)
+
+
+@pytest.mark.parametrize("step", [SILENCE, reply(200, b"hel", length=5)], ids=["head", "body"])
+def test_the_deadline_ends_every_wait(step: object) -> None:
+    with CannedServer([step]) as server, transport_to(server) as transport:  # type: ignore[list-item]
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            get(transport, deadline=soon(0.1)).read()
+        assert 0.09 <= time.monotonic() - started < 5
+
+
+def test_a_server_that_takes_no_data_is_waited_for_until_the_deadline_only() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    transport = Transport(Origin("http", "127.0.0.1", listener.getsockname()[1]))
+    with pytest.raises(DeadlineExceeded):
+        transport.request("PUT", "/k", body=[bytes(64 << 20)], deadline=soon(0.1))
+    listener.close()
+    transport.close()
+
+
+def test_a_past_deadline_sends_nothing() -> None:
+    with CannedServer([OK, OK]) as server, transport_to(server) as transport:
+        get(transport).read()
+        with pytest.raises(DeadlineExceeded):
+            get(transport, deadline=time.monotonic())
+        assert len(server.requests) == 1
+
+
+def test_a_refused_connection_is_unavailable_and_names_the_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    transport = Transport(Origin("http", "127.0.0.1", port))
+    with pytest.raises(Unavailable, match=f"cannot connect to 127.0.0.1:{port}: .*refused"):
+        get(transport)
+
+
+# -- names ------------------------------------------------------------------------------------
+
+
+def test_a_hung_name_server_is_waited_for_until_the_deadline_only() -> None:
+    release = threading.Event()
+
+    def hang(host: str, port: int) -> list[SocketAddress]:
+        release.wait(LONG)
+        return []
+
+    with pytest.raises(DeadlineExceeded, match=r"example\.test"):
+        Resolver("example.test", 80, hang).addresses(soon(0.05))
+    release.set()
+
+
+def test_a_name_nobody_knows_is_unavailable() -> None:
+    def unknown(host: str, port: int) -> list[SocketAddress]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with pytest.raises(Unavailable, match=r"example\.test: Name or service not known"):
+        Resolver("example.test", 80, unknown).addresses(soon())
+
+
+def test_an_answer_is_kept_for_a_while_and_outlives_a_name_server_that_fails() -> None:
+    answers: list[list[SocketAddress]] = [[SocketAddress(socket.AF_INET, ("127.0.0.1", 80))]]
+    now = [0.0]
+    asked = 0
+
+    def flaky(host: str, port: int) -> list[SocketAddress]:
+        nonlocal asked
+        asked += 1
+        if not answers:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure")
+        return answers.pop()
+
+    resolver = Resolver("example.test", 80, flaky, lambda: now[0])
+    first = resolver.addresses(soon())
+    assert resolver.addresses(soon()) == first
+    assert asked == 1
+    now[0] += Resolver.lifetime
+    assert resolver.addresses(soon()) == first
+    assert resolver.addresses(soon()) == first
+    assert asked == 2
+
+
+# -- proxies ----------------------------------------------------------------------------------
+
+
+def test_a_proxy_gets_the_whole_url_and_its_own_credentials() -> None:
+    with CannedServer([OK]) as proxy:
+        url = f"http://user:p%40ss@127.0.0.1:{proxy.port}"
+        transport = Transport(Origin("http", "bucket.example.test", 80), proxy=url)
+        assert get(transport).read() == b"hello"
+        transport.close()
+    head = proxy.requests[0]
+    assert head.startswith(b"GET http://bucket.example.test/k HTTP/1.1\r\n")
+    assert b"Host: bucket.example.test\r\n" in head
+    assert b"Proxy-Authorization: Basic dXNlcjpwQHNz\r\n" in head
+    assert "p@ss" not in repr(Proxy.parse(url))
+
+
+def test_https_through_a_proxy_asks_for_a_tunnel_and_reports_a_refusal() -> None:
+    with CannedServer([reply(407)]) as proxy:
+        transport = Transport(
+            Origin("https", "bucket.example.test", 443),
+            proxy=f"http://u:secret@127.0.0.1:{proxy.port}",
+        )
+        with pytest.raises(Unavailable, match="refuses to connect: 407") as caught:
+            get(transport)
+    assert proxy.requests[0].startswith(b"CONNECT bucket.example.test:443 HTTP/1.1\r\n")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["socks5://h:1", "http://", "http://h:99999"])
+def test_what_is_no_http_proxy_is_refused(url: str) -> None:
+    with pytest.raises(Invalid):
+        Proxy.parse(url)
+
+
+# -- TLS --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with a self-signed certificate for 127.0.0.1 and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "canned")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+@pytest.fixture
+def server_side(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_tls_carries_bodies_both_ways_and_keeps_the_connection(
+    certificate: Path, server_side: ssl.SSLContext
+) -> None:
+    body = bytes(range(256)) * 4_000
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with (
+        CannedServer([reply(200, body), OK], tls=server_side) as server,
+        transport_to(server, "https", tls=trusting) as transport,
+    ):
+        block = memoryview(bytearray(len(body)))
+        get(transport, expect=len(body)).fill([block[:100], block[100:]])
+        assert block == body
+        put = transport.request("PUT", "/k", body=[body, memoryview(body)], deadline=soon())
+        assert put.read() == b"hello"
+        assert server.requests[1].endswith(body + body)
+        assert server.connections == 1
+
+
+def test_tls_waits_no_longer_than_it_may(certificate: Path, server_side: ssl.SSLContext) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with (
+        CannedServer([SILENCE], [SILENCE], tls=server_side) as server,
+        transport_to(server, "https", tls=trusting) as transport,
+    ):
+        with pytest.raises(Unavailable, match="silent"):
+            get(transport, silence=0.05)
+        with pytest.raises(DeadlineExceeded):
+            get(transport, deadline=soon(0.1))
+
+
+def test_a_dead_kept_tls_connection_is_noticed(
+    certificate: Path, server_side: ssl.SSLContext
+) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with (
+        CannedServer([OK, CLOSE], [OK], tls=server_side) as server,
+        transport_to(server, "https", tls=trusting) as transport,
+    ):
+        get(transport).read()
+        server.closed.wait(LONG)
+        assert transport.request("POST", "/k", body=[b""], deadline=soon()).read() == b"hello"
+
+
+def test_a_certificate_nobody_vouches_for_is_refused(server_side: ssl.SSLContext) -> None:
+    with (
+        CannedServer([OK], tls=server_side) as server,
+        transport_to(server, "https") as transport,
+        pytest.raises(Unavailable, match="certificate"),
+    ):
+        get(transport)
+
+
+def test_a_certificate_for_another_name_is_refused(
+    certificate: Path, server_side: ssl.SSLContext
+) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with CannedServer([OK], tls=server_side) as server:
+        transport = Transport(Origin("https", "localhost", server.port), tls=trusting)
+        with pytest.raises(Unavailable, match="certificate of localhost"):
+            get(transport)
+
+
+def test_https_through_a_proxy_runs_in_the_tunnel(
+    certificate: Path, server_side: ssl.SSLContext
+) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with CannedServer([OK], tls=server_side) as server, tunnel_to(server.port) as port:
+        transport = Transport(
+            Origin("https", "127.0.0.1", server.port),
+            proxy=f"127.0.0.1:{port}",
+            tls=trusting,
+        )
+        assert get(transport).read() == b"hello"
+        transport.close()
+        assert server.requests[0].startswith(b"GET /k HTTP/1.1\r\n")
+
+
+@contextmanager
+def tunnel_to(port: int) -> Iterator[int]:
+    """Accept one CONNECT and carry its bytes both ways."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # the other direction has ended already
+
+    def carry() -> None:
+        near, _ = listener.accept()
+        with near, socket.create_connection(("127.0.0.1", port)) as far:
+            near.recv(65536)
+            near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pump, args=(far, near))
+            back.start()
+            pump(near, far)
+            back.join()
+
+    thread = threading.Thread(target=carry)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        thread.join()
+        listener.close()
