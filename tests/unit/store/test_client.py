@@ -362,6 +362,7 @@ async def test_a_slow_request_is_reported_once_while_it_is_waited_for(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.watch)
         nursery.start_soon(client.head, b"a")
+        await wait_all_tasks_blocked()  # or trio might start the second request first
         nursery.start_soon(client.list_page, b"dir/")
         await trio.sleep(9.5)
         assert caplog.messages == []
@@ -479,7 +480,7 @@ async def test_a_cancelled_read_returns_only_when_its_buffers_are_left_alone(poo
 async def test_the_clock_of_a_request_starts_when_a_thread_takes_it():
     now = [1_000.0]
     hold = Hold(threading.Event())
-    store = FaultyStore(threaded(), [Rule("head", hold)])
+    store = FaultyStore(threaded(), [Rule("head", hold)], monotonic=lambda: 1_000.0)
     deadlines: list[float] = []
     inner_probe = store.probe
 
