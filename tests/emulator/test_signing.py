@@ -1,0 +1,134 @@
+"""Who is let in: V1, V4, STS tokens, time, and what each mistake is called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ossfs.emulator.server import Settings
+from ossfs.emulator.signing import Key
+from tests.emulator.conftest import SCALED, Served
+from tests.emulator.raw import RawClient
+
+
+@pytest.fixture(params=[False, True], ids=["v1", "v4"])
+def v4(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def test_a_request_signed_with_the_key_is_let_in(served: Served, v4: bool) -> None:
+    """OSS docs, Include signatures in the Authorization header (V1; V4)."""
+    oss = RawClient(served.port, v4=v4)
+    headers = {"x-oss-meta-b": "2", "x-oss-meta-a": "1", "Content-Type": "text/plain"}
+    assert oss.call("PUT", "a b/ü+?&=", headers=headers, body=b"x").status == 200
+    query = {"prefix": "a b/ü+?&=", "list-type": "2", "delimiter": "/"}
+    assert oss.call("GET", query=query).one("KeyCount") == "1"
+    oss.close()
+
+
+def test_no_signature_is_access_denied(oss: RawClient) -> None:
+    """OSS docs, HTTP status code 403, AccessDenied."""
+    for key in ("x", ""):
+        answer = oss.call("GET", key, signed=False)
+        assert (answer.status, answer.code) == (403, "AccessDenied")
+
+
+def test_an_unknown_key_is_invalid_access_key_id(served: Served, v4: bool) -> None:
+    """OSS docs, HTTP status code 403, InvalidAccessKeyId."""
+    oss = RawClient(served.port, key_id="somebody-else", v4=v4)
+    answer = oss.call("GET", "x")
+    assert (answer.status, answer.code) == (403, "InvalidAccessKeyId")
+    assert oss.call("HEAD", "x").code == "InvalidAccessKeyId"
+    oss.close()
+
+
+def test_a_wrong_secret_is_signature_does_not_match(served: Served, v4: bool) -> None:
+    """OSS docs, HTTP status code 403, SignatureDoesNotMatch; it tells what was to be signed."""
+    oss = RawClient(served.port, key_secret="wrong", v4=v4)
+    answer = oss.call("GET", "x")
+    assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch")
+    assert answer.all("StringToSign")
+    assert b"test-key-secret" not in answer.body
+    oss.close()
+
+
+def test_a_changed_header_or_parameter_breaks_the_signature(served: Served, v4: bool) -> None:
+    """OSS docs, Include signatures: x-oss- headers and sub-resources are signed."""
+    oss = RawClient(served.port, v4=v4)
+    signed: dict[str, str] = {"x-oss-meta-a": "1"}
+    path = "/test-bucket/tampered"
+    if v4:
+        oss._sign_v4("PUT", path, {}, signed, time.time())
+    else:
+        oss._sign_v1("PUT", "test-bucket", b"tampered", {}, signed, time.time())
+    for headers, query in (
+        ({**signed, "x-oss-meta-a": "2"}, {}),
+        ({**signed, "x-oss-meta-b": "2"}, {}),
+        (signed, {"acl": ""}),
+    ):
+        answer = oss.call("PUT", "tampered", query, headers, b"x", signed=False)
+        assert answer.code == "SignatureDoesNotMatch"
+    assert oss.call("PUT", "tampered", {}, signed, b"x", signed=False).status == 200
+    oss.close()
+
+
+@pytest.mark.parametrize("minutes", [-16, 16])
+def test_a_clock_more_than_15_minutes_off_is_too_skewed(
+    served: Served, v4: bool, minutes: int
+) -> None:
+    """OSS docs, HTTP status code 403, RequestTimeTooSkewed."""
+    oss = RawClient(served.port, v4=v4)
+    answer = oss.call("GET", "x", now=time.time() + minutes * 60)
+    assert (answer.status, answer.code) == (403, "RequestTimeTooSkewed")
+    assert oss.call("GET", "x", now=time.time() + minutes * 56).code == "NoSuchKey"
+    oss.close()
+
+
+def test_v4_signs_the_region(served: Served) -> None:
+    """OSS docs, V4 signature, scope: a request for another region is refused."""
+    oss = RawClient(served.port, region="cn-beijing", v4=True)
+    answer = oss.call("GET", "x")
+    assert answer.status in (400, 403)
+    assert answer.code == "InvalidArgument"
+    oss.close()
+
+
+@pytest.fixture(scope="module")
+def sts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    key = Key("test-key-id", "test-key-secret", "the-token")
+    server = Served(tmp_path_factory.mktemp("sts"), Settings(key), SCALED)
+    yield server
+    server.close()
+
+
+def test_an_sts_key_needs_its_token(sts: Served, v4: bool) -> None:
+    """OSS docs, HTTP status code 403: InvalidAccessKeyId without, InvalidSecurityToken with."""
+    for token, code in (
+        (None, "InvalidAccessKeyId"),
+        ("another-token", "InvalidSecurityToken"),
+        ("the-token", "NoSuchKey"),
+    ):
+        oss = RawClient(sts.port, token=token, v4=v4)
+        assert oss.call("GET", "x").code == code
+        oss.close()
+
+
+def test_a_token_for_a_key_without_one_is_refused(served: Served, v4: bool) -> None:
+    """OSS docs, HTTP status code 403, InvalidSecurityToken."""
+    oss = RawClient(served.port, token="what-is-this", v4=v4)
+    assert oss.call("GET", "x").code == "InvalidSecurityToken"
+    oss.close()
+
+
+def test_an_expired_token_is_security_token_expired(tmp_path: Path, v4: bool) -> None:
+    """OSS docs, HTTP status code 403, SecurityTokenExpired."""
+    key = Key("test-key-id", "test-key-secret", "the-token", token_expires=time.time() - 1)
+    server = Served(tmp_path, Settings(key), SCALED)
+    oss = RawClient(server.port, token="the-token", v4=v4)
+    answer = oss.call("GET", "x")
+    assert (answer.status, answer.code) == (403, "SecurityTokenExpired")
+    oss.close()
+    server.close()

@@ -1,0 +1,105 @@
+"""The Python way in: loading without HTTP, and what the directory holds afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from fastcrc import crc64
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ossfs.emulator.crc import combine
+from ossfs.emulator.faults import OssFault
+from ossfs.emulator.storage import Bucket, Storage
+
+
+def data_files(bucket: Bucket) -> int:
+    return sum(len(files) for _, _, files in os.walk(bucket.directory))
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_the_crc_of_a_join_comes_from_the_crcs_of_its_pieces(first: bytes, second: bytes) -> None:
+    joined = combine(crc64.xz(first), crc64.xz(second), len(second))
+    assert joined == crc64.xz(first + second)
+
+
+def test_objects_put_without_http_are_there_after_reopening(tmp_path: Path) -> None:
+    with Storage(tmp_path) as storage:
+        bucket = storage.bucket("loaded", create=True)
+        bucket.put_bytes(b"a/../b\n", b"data", metadata={"mode": "33188"}, mtime=1_000_000_000)
+        bucket.put_symlink(b"link", b"a/../b\n")
+    with Storage(tmp_path) as storage:
+        bucket = storage.bucket("loaded")
+        record = bucket.get(b"a/../b\n")
+        assert record.etag == hashlib.md5(b"data").hexdigest().upper()
+        assert record.crc64 == crc64.xz(b"data")
+        assert (record.mtime, record.metadata.user) == (1_000_000_000, {"mode": "33188"})
+        assert bucket.resolve(bucket.get(b"link")).key == record.key
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_tree_is_imported_with_sizes_times_and_digests(tmp_path: Path, link: bool) -> None:
+    source = tmp_path / "source"
+    (source / "sub dir").mkdir(parents=True)
+    (source / "empty").write_bytes(b"")
+    (source / "sub dir" / "ü").write_bytes(b"x" * 3_000_000)
+    os.utime(source / "empty", (1, 1_234_567_890.9))
+    os.symlink("empty", source / "link")
+    with Storage(tmp_path / "store") as storage:
+        bucket = storage.bucket("tree", create=True)
+        assert bucket.import_tree(source, b"pre/", link=link) == 2
+        keys = [entry.key for entry in bucket.page(b"", b"", b"", 10).entries]
+        assert keys == [b"pre/empty", "pre/sub dir/ü".encode()]
+        assert bucket.get(b"pre/empty").mtime == 1_234_567_890
+        big = bucket.get("pre/sub dir/ü".encode())
+        assert big.etag == hashlib.md5(b"x" * 3_000_000).hexdigest().upper()
+        (segment,) = big.segments
+        stored = Path(bucket.path(segment.file))
+        assert stored.read_bytes() == b"x" * 3_000_000
+        assert stored.samefile(source / "sub dir" / "ü") == link
+
+
+def test_replaced_and_deleted_bytes_leave_the_disk(tmp_path: Path) -> None:
+    with Storage(tmp_path) as storage:
+        bucket = storage.bucket("space", create=True)
+        bucket.put_bytes(b"a", b"1")
+        bucket.put_bytes(b"a", b"2")
+        with bucket.batch():
+            bucket.put_bytes(b"a", b"3")
+            bucket.put_bytes(b"a", b"4")
+            bucket.put_bytes(b"b", b"5")
+        assert data_files(bucket) == 2
+        bucket.delete(b"a")
+        bucket.delete(b"b")
+        assert data_files(bucket) == 0
+
+
+def test_a_batch_that_fails_changes_nothing(tmp_path: Path) -> None:
+    with Storage(tmp_path) as storage:
+        bucket = storage.bucket("batch", create=True)
+        bucket.put_bytes(b"a", b"before")
+
+        def replace_and_fail() -> None:
+            with bucket.batch():
+                bucket.put_bytes(b"a", b"after")
+                bucket.put_bytes(b"/bad", b"")
+
+        with pytest.raises(OssFault):
+            replace_and_fail()
+        (segment,) = bucket.get(b"a").segments
+        assert Path(bucket.path(segment.file)).read_bytes() == b"before"
+
+
+def test_a_bucket_name_obeys_the_rules(tmp_path: Path) -> None:
+    """OSS docs, HTTP status code 400, InvalidBucketName."""
+    with Storage(tmp_path) as storage:
+        for name in ("ab", "A-b", "-ab", "ab-", "a" * 64, "a.b", "../x"):
+            with pytest.raises(OssFault) as caught:
+                storage.bucket(name, create=True)
+            assert caught.value.code == "InvalidBucketName"
+        with pytest.raises(OssFault) as caught:
+            storage.bucket("not-there")
+        assert caught.value.code == "NoSuchBucket"
