@@ -61,6 +61,9 @@ def _parse_quickly(body: bytes) -> ListPage | None:
     """Return the page, or None where the reply is not laid out as OSS does it."""
     if b"<EncodingType>url</EncodingType>" not in body or b"<!" in body:
         return None
+    if not body.rstrip().endswith(b"</ListBucketResult>"):
+        # Half a listing, taken for a whole one, would be files gone.
+        return None
     rows = _CONTENTS.findall(body)
     prefixes = _PREFIXES.findall(body)
     if body.count(b"<Contents") != len(rows) or body.count(b"<CommonPrefixes") != len(prefixes):
