@@ -267,7 +267,8 @@ class OssStore:
             result = self._oss2.append_object(
                 key.decode(), position, list(data), headers=headers_of(key, options)
             )
-            return AppendReply(result.next_position, result.crc, result.etag)
+            etag, crc = uploaded(key, result.headers, b"")
+            return AppendReply(int(result.next_position), crc, etag)
 
     def copy(
         self,
@@ -573,6 +574,7 @@ def _reading(key: bytes) -> Iterator[None]:
         KeyError,
         TypeError,
         AttributeError,
+        RuntimeError,  # what oss2 raises where an element is missing
     ) as error:
         raise Unavailable(
             f"the server's reply makes no sense ({type(error).__name__})", key=key
