@@ -43,6 +43,7 @@ _CHECK_AFTER = 0.5
 """Seconds of idleness after which a connection is checked before it is used."""
 _MAX_IDLE_CONNECTIONS = 256
 _BODYLESS = (204, 304)
+_HEADER = re.compile(r"\r\n([^\x00-\x20\x7f:]+):[ \t]*((?:[^\r\n]*[^\r\n \t])?)[ \t]*(?=\r\n|\Z)")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
@@ -533,21 +534,26 @@ class Transport:
 
 def _parse_head(head: bytes) -> tuple[int, Headers, bool]:
     """Return the status, the headers, and whether the connection may be used again."""
-    lines = head.decode("utf-8", "surrogateescape").split("\r\n")
-    line = lines[0]
+    text = head.decode("utf-8", "surrogateescape")
+    line = text.partition("\r\n")[0]
     code = line[9:12]
     if not (line.startswith("HTTP/1.") and line[8:9] == " " and code.isdigit() and code.isascii()):
         raise Unavailable("the reply is not HTTP/1.1")
-    headers: dict[str, str] = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name[-1] in " \t" or name[0] in " \t":
-            raise Unavailable("the reply has a malformed header")
-        name = name.lower()
-        value = value.strip(" \t")
-        if name in headers:
-            value = f"{headers[name]}, {value}"
-        headers[name] = value
+    pairs = _HEADER.findall(text)
+    if len(pairs) != text.count("\r\n"):
+        raise Unavailable("the reply has a malformed header")
+    headers = {name.lower(): value for name, value in pairs}
+    if len(headers) != len(pairs):
+        headers = _joined(pairs)
     connection = headers.get("connection", "").lower()
-    keep = "close" not in connection and (lines[0][7] == "1" or "keep-alive" in connection)
+    keep = "close" not in connection and (line[7] == "1" or "keep-alive" in connection)
     return int(code), Headers(headers), keep
+
+
+def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Join the values of headers that came more than once."""
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        name = name.lower()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

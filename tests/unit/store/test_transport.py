@@ -89,6 +89,14 @@ def test_the_length_of_a_head_reply_is_the_objects_and_no_body_is_awaited() -> N
         assert server.connections == 1
 
 
+def test_headers_are_found_in_any_case_trimmed_and_joined() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nA:b\r\nC: \t\r\nD:  x y  \r\nd: z\r\nContent-Length: 0\r\nE:\r\n\r\n"
+    with CannedServer([raw]) as server, transport_to(server) as transport:
+        headers = get(transport).headers
+        assert [headers[name] for name in ("a", "C", "D", "E")] == ["b", "", "x y, z", ""]
+        assert "B" not in headers
+
+
 def test_a_reply_without_a_length_ends_with_its_connection() -> None:
     with (
         CannedServer([b"HTTP/1.1 200 OK\r\n\r\nhello", CLOSE], [OK]) as server,
