@@ -4,7 +4,7 @@
     server   sockets, dispatch, request log, pacing
     objects  multipart  buckets      the calls, one handler each
     signing  request  reply  faults  what a request and an answer look like on the wire
-    storage  index  records          objects as files, and the sqlite index that names them
+    storage  uploads  files  index   objects as files, and the sqlite index that names them
 
 It shares no code with the client, so that a shared misreading of OSS cannot hide. Where it
 follows a page of OSS's documentation, the rule's test names the page.

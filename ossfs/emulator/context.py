@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 
 from ossfs.emulator.faults import OssFault
+from ossfs.emulator.files import Body
 from ossfs.emulator.records import STORAGE_CLASSES, Metadata
 from ossfs.emulator.reply import Line
 from ossfs.emulator.request import Call
-from ossfs.emulator.storage import Body, Bucket, Storage
+from ossfs.emulator.storage import Bucket, Storage
 
 _KEPT_HEADERS = (
     "Content-Type",
@@ -22,6 +23,8 @@ _KEPT_HEADERS = (
     "Content-Language",
     "Expires",
 )
+_USER_PREFIX = b"x-oss-meta-"
+_USER_NAME = re.compile(rb"[a-z0-9-]+")
 _LARGEST_DOCUMENT = 4 << 20
 
 
@@ -50,19 +53,20 @@ class Context:
         if call.header("expect").lower() == "100-continue":
             await self.line.send(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
         content = call.request.content
-        try:
-            while data := await content.readany():
-                await self.line.pace(len(data))
-                if isinstance(body, bytearray):
-                    body += data
-                    if len(body) > _LARGEST_DOCUMENT:
-                        raise OssFault("MalformedXML")
-                else:
-                    body.write(data)
-        except (OssFault, asyncio.CancelledError):
-            raise
-        except OSError as error:
-            raise ConnectionResetError(str(error)) from error
+        while True:
+            try:
+                data = await content.readany()
+            except OSError as error:
+                raise ConnectionResetError(str(error)) from error
+            if not data:
+                return
+            await self.line.pace(len(data))
+            if isinstance(body, bytearray):
+                body += data
+                if len(body) > _LARGEST_DOCUMENT:
+                    raise OssFault("MalformedXML")
+            else:
+                body.write(data)
 
     def _check_length(self, limit: int) -> None:
         length = self.call.header("content-length")
@@ -76,6 +80,8 @@ class Context:
         """Read the request's body; raises EntityTooLarge before the first byte where it can."""
         self._check_length(limit)
         digest = self._content_md5()
+        if digest is not None:
+            body.want_md5()
         await self._chunks(body)
         if digest is not None and digest != body.md5:
             raise self._wrong_digest()
@@ -109,18 +115,22 @@ class Context:
     def metadata(self, bucket: Bucket) -> Metadata:
         """Return what the request's headers say of the object it makes."""
         call = self.call
-        headers = {name: value for name in _KEPT_HEADERS if (value := call.header(name))}
+        headers = {name: text for name in _KEPT_HEADERS if (text := call.header(name.lower()))}
         headers.setdefault("Content-Type", "application/octet-stream")
-        user = {
-            name[11:].decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
-            for name, value in call.oss_headers()
-            if name.startswith(b"x-oss-meta-")
-        }
-        size = sum(
-            len(name) + len(value)
-            for name, value in call.oss_headers()
-            if name.startswith(b"x-oss-meta-")
-        )
+        user: dict[str, str] = {}
+        size = 0
+        for raw, value in call.oss_headers():
+            if not raw.startswith(_USER_PREFIX):
+                continue
+            size += len(raw) + len(value)
+            if not _USER_NAME.fullmatch(raw):
+                raise OssFault(
+                    "InvalidArgument",
+                    "User metadata names hold letters, digits and hyphens only.",
+                    details={"ArgumentName": raw.decode("utf-8", "backslashreplace")},
+                )
+            short = raw[len(_USER_PREFIX) :].decode()
+            user[short] = value.decode("utf-8", "surrogateescape")
         if size > bucket.limits.metadata:
             raise OssFault("MetadataTooLarge")
         storage_class = call.header("x-oss-storage-class") or "Standard"

@@ -71,7 +71,7 @@ _FAULTS: Mapping[str, tuple[int, str, str]] = {
     "MetadataTooLarge": (
         400,
         "Your metadata headers exceed the maximum allowed metadata size.",
-        "",
+        "0011-00000002",
     ),
     "MissingArgument": (400, "Missing Some Required Arguments.", ""),
     "MissingContentLength": (

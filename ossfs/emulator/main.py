@@ -72,6 +72,7 @@ def run(
     port: int,
     buckets: tuple[str, ...],
     limits: Limits | None = None,
+    fast_etags: bool = False,
     watch_stdin: bool = False,
 ) -> None:
     """Open the directory, make the buckets and serve; raises UserError."""
@@ -82,7 +83,7 @@ def run(
             err=True,
         )
     try:
-        storage = Storage(directory, limits)
+        storage = Storage(directory, limits, fast_etags=fast_etags)
     except OSError as error:
         raise UserError(f"cannot use {directory}: {error.strerror}") from None
     with storage:
@@ -161,6 +162,11 @@ def run(
     "--region", default=DEFAULT_REGION, show_default=True, help="Region of V4 signatures."
 )
 @click.option(
+    "--fast-etags",
+    is_flag=True,
+    help="Make ETags of CRC-64 instead of MD5, which is half the work of an upload.",
+)
+@click.option(
     "--until-stdin-closes",
     is_flag=True,
     help="End with whoever holds the other end of standard input, even if it is killed.",
@@ -178,6 +184,7 @@ def emulator(
     security_token: str | None,
     security_token_expires: float | None,
     region: str,
+    fast_etags: bool,
     until_stdin_closes: bool,
 ) -> None:
     """Serve a directory as an OSS endpoint on this machine."""
@@ -190,6 +197,7 @@ def emulator(
             host=host,
             port=port,
             buckets=buckets,
+            fast_etags=fast_etags,
             watch_stdin=until_stdin_closes,
         )
     except UserError as error:

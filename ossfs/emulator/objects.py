@@ -153,7 +153,7 @@ def _runs(bucket: Bucket, record: Record, start: int, count: int) -> list[Run]:
             start -= segment.size
             continue
         size = min(count, segment.size - start)
-        runs.append(Run(bucket.open(segment.file), segment.offset + start, size))
+        runs.append(Run(bucket.files.open(segment.file), segment.offset + start, size))
         start = 0
         count -= size
     return runs
@@ -231,9 +231,11 @@ async def put(context: Context) -> Reply:
     with bucket.body(bucket.limits.put) as body:
         await context.receive(body, bucket.limits.put)
         bucket.check_free(call.key, forbid)
-        md5 = base64.b64encode(body.md5).decode()
         record = bucket.put(call.key, body, metadata)
-    return Reply(200, _made(record) + lines(("Content-MD5", md5)))
+    made = _made(record)
+    if body.md5 is not None:
+        made += lines(("Content-MD5", base64.b64encode(body.md5).decode()))
+    return Reply(200, made)
 
 
 async def append(context: Context) -> Reply:

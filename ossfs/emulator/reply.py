@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ossfs.emulator.storage import OpenFile
+from ossfs.emulator.files import OpenFile
 
 _TURN = 4 << 20
 """Bytes one reply may send before other connections get their turn."""

@@ -13,12 +13,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import random
 import re
 import shutil
 import stat
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +28,7 @@ from fastcrc import crc64 as fast_crc64
 
 from ossfs.emulator.crc import combine
 from ossfs.emulator.faults import OssFault
+from ossfs.emulator.files import Body, DataFiles
 from ossfs.emulator.index import Index, Listing
 from ossfs.emulator.records import (
     APPENDABLE,
@@ -45,104 +44,21 @@ from ossfs.runtime.failure import UserError
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _KEPT_RECORDS = 100_000
-_KEPT_FILES = 256
 _COPY_BLOCK = 1 << 20
-
-
-class OpenFile:
-    """A data file open for reading; closed when the last user lets go of it."""
-
-    __slots__ = ("fd",)
-
-    def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "fd"):
-            os.close(self.fd)
-
-
-class Body:
-    """Bytes on their way in: written to a new data file and digested as they come.
-
-    `keep` makes the file the caller's; without it the file is gone when the body is closed.
-    """
-
-    def __init__(self, bucket: Bucket, limit: int) -> None:
-        self._bucket = bucket
-        self._limit = limit
-        self._fd = -1
-        self._file = ""
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self.size = 0
-        self.crc64 = 0
-
-    def write(self, data: bytes) -> None:
-        if not data:
-            return
-        if self.size + len(data) > self._limit:
-            raise OssFault("EntityTooLarge")
-        if self._fd < 0:
-            self._file = self._bucket.new_file()
-            self._fd = os.open(
-                self._bucket.path(self._file), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            )
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        self.digest(data)
-
-    def digest(self, data: bytes) -> None:
-        """Count and digest bytes that are stored already."""
-        self._md5.update(data)
-        self.crc64 = fast_crc64.xz(data, self.crc64)
-        self.size += len(data)
-
-    @property
-    def md5(self) -> bytes:
-        return self._md5.digest()
-
-    @property
-    def etag(self) -> str:
-        return self._md5.hexdigest().upper()
-
-    def keep(self) -> tuple[Segment, ...]:
-        if self._fd < 0:
-            return ()
-        os.close(self._fd)
-        self._fd = -1
-        return (Segment(self._file, 0, self.size),)
-
-    def copy_to(self, fd: int, offset: int) -> None:
-        """Copy all that came to another file."""
-        done = 0
-        while done < self.size:
-            done += os.copy_file_range(self._fd, fd, self.size - done, done, offset + done)
-
-    def close(self) -> None:
-        """Drop the bytes unless they were kept."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            os.unlink(self._bucket.path(self._file))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Storage:
     """Every bucket of one directory."""
 
-    def __init__(self, directory: str | os.PathLike[str], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        limits: Limits | None = None,
+        *,
+        fast_etags: bool = False,
+    ) -> None:
         self.directory = Path(directory)
+        self.fast_etags = fast_etags
         self.limits = limits or Limits()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -214,62 +130,27 @@ class Bucket:
     def __init__(self, storage: Storage, number: int, name: str, created: int) -> None:
         self.index = storage.index
         self.limits = storage.limits
+        self._fast_etags = storage.fast_etags
         self.number = number
         self.name = name
         self.created = created
         """Seconds since the epoch."""
         self.directory = storage.directory / name
-        self._root = str(self.directory)
-        for first in range(256):
-            os.makedirs(f"{self._root}/{first:02x}", exist_ok=True)
+        self.files = DataFiles(self.directory)
         self._records: dict[bytes, Record] = {}
-        self._open: OrderedDict[str, OpenFile] = OrderedDict()
         self._batching = False
-        self._doomed: set[str] = set()
-
-    # Data files
-
-    def new_file(self) -> str:
-        return f"{random.getrandbits(96):024x}"
-
-    def path(self, file: str) -> str:
-        return f"{self._root}/{file[:2]}/{file}"
-
-    def open(self, file: str) -> OpenFile:
-        """Open a data file, or share it with those who have it open."""
-        found = self._open.get(file)
-        if found is None:
-            found = self._open[file] = OpenFile(self.path(file))
-            if len(self._open) > _KEPT_FILES:
-                self._open.popitem(last=False)
-        return found
+        self._doomed: list[Segment] = []
 
     def drop(self, segments: Sequence[Segment]) -> None:
-        """Unlink data files; who has them open keeps them."""
-        files = {segment.file for segment in segments}
+        """Unlink data files, once the index on disk names them no more."""
         if self._batching:
-            self._doomed |= files
-            return
-        for file in files:
-            self._open.pop(file, None)
-            os.unlink(self.path(file))
-
-    def take(self, source: Bucket, segments: Sequence[Segment]) -> tuple[Segment, ...]:
-        """Share data files of a bucket (maybe another one) under names of this one."""
-        names: dict[str, str] = {}
-        for segment in segments:
-            if segment.file not in names:
-                names[segment.file] = self.new_file()
-                os.link(source.path(segment.file), self.path(names[segment.file]))
-        return tuple(segment._replace(file=names[segment.file]) for segment in segments)
+            self._doomed += segments
+        else:
+            self.files.unlink(segments)
 
     def sweep(self) -> None:
         """Unlink data files that nothing names: those of writes that a kill cut short."""
-        known = self.index.files(self.number)
-        for first in os.scandir(self.directory):
-            for entry in os.scandir(first.path):
-                if entry.name not in known:
-                    os.unlink(entry.path)
+        self.files.sweep(self.index.files(self.number))
 
     # Objects
 
@@ -313,7 +194,7 @@ class Bucket:
 
     def body(self, limit: int) -> Body:
         """Begin to receive up to `limit` bytes."""
-        return Body(self, limit)
+        return Body(self.files, limit, md5=not self._fast_etags)
 
     def check_free(self, key: bytes, forbid_overwrite: bool) -> None:
         """Raise FileAlreadyExists when `forbid_overwrite` meets an object."""
@@ -395,10 +276,8 @@ class Bucket:
             raise
         finally:
             self._batching = False
-        doomed, self._doomed = self._doomed, set()
-        for file in doomed:
-            self._open.pop(file, None)
-            os.unlink(self.path(file))
+        doomed, self._doomed = self._doomed, []
+        self.files.unlink(doomed)
 
     def import_tree(
         self, source: str | os.PathLike[str], prefix: bytes = b"", *, link: bool = False
@@ -445,8 +324,8 @@ class Bucket:
         self.commit(record)
 
     def _link_file(self, path: bytes, body: Body, fd: int) -> tuple[Segment, ...]:
-        file = self.new_file()
-        os.link(path, self.path(file))
+        file = self.files.new()
+        os.link(path, self.files.path(file))
         while block := os.read(fd, _COPY_BLOCK):
             body.digest(block)
         return (Segment(file, 0, body.size),)
@@ -483,17 +362,19 @@ class Bucket:
             raise OssFault("EntityTooLarge")
         now = int(time.time())
         if old is None:
-            etag = hashlib.md5(body.md5 + b"append", usedforsecurity=False).hexdigest().upper()
+            etag = hashlib.md5(body.etag.encode(), usedforsecurity=False).hexdigest().upper()
             return self.commit(
                 Record(key, APPENDABLE, body.size, now, etag, body.crc64, metadata, body.keep())
             )
-        etag = hashlib.md5(old.etag.encode() + body.md5, usedforsecurity=False).hexdigest().upper()
+        etag = (
+            hashlib.md5((old.etag + body.etag).encode(), usedforsecurity=False).hexdigest().upper()
+        )
         segments = old.segments
         if not segments:
             segments = body.keep()
         elif body.size:
             file = segments[0].file
-            fd = os.open(self.path(file), os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(self.files.path(file), os.O_RDWR | os.O_CLOEXEC)
             try:
                 body.copy_to(fd, size)
             finally:
@@ -522,7 +403,7 @@ class Bucket:
                 type=NORMAL if record.type == APPENDABLE else record.type,
                 mtime=int(time.time()),
                 metadata=metadata,
-                segments=self.take(source, record.segments),
+                segments=self.files.take(source.files, record.segments),
                 head=None,
             )
         )

@@ -18,8 +18,9 @@ from fastcrc import crc64
 
 from ossfs.emulator.crc import combine
 from ossfs.emulator.faults import OssFault
+from ossfs.emulator.files import Body
 from ossfs.emulator.records import MULTIPART, Metadata, Part, Record, Segment, Upload
-from ossfs.emulator.storage import Body, Bucket
+from ossfs.emulator.storage import Bucket
 
 
 class NamedPart(NamedTuple):
@@ -70,7 +71,7 @@ def copied_part(
     """
     name = f"{record.etag} {start} {size}".encode()
     etag = hashlib.md5(name, usedforsecurity=False).hexdigest().upper()
-    segments = bucket.take(source, _cut(record.segments, start, size))
+    segments = bucket.files.take(source.files, _cut(record.segments, start, size))
     return Part(number, size, int(time.time()), etag, 0, segments)
 
 
@@ -78,7 +79,7 @@ def crc_of(bucket: Bucket, segments: Sequence[Segment]) -> int:
     """Read segments that nobody else can unlink and return their CRC-64."""
     crc = 0
     for segment in segments:
-        with open(bucket.path(segment.file), "rb", buffering=0) as file:
+        with open(bucket.files.path(segment.file), "rb", buffering=0) as file:
             done = 0
             while done < segment.size:
                 block = os.pread(
@@ -161,7 +162,7 @@ def complete(
     digest = hashlib.md5(usedforsecurity=False)
     for part in chosen:
         crc = combine(crc, part.crc64, part.size)
-        digest.update(bytes.fromhex(part.etag))
+        digest.update(part.etag.encode())
     record = Record(
         upload.key,
         MULTIPART,

@@ -169,13 +169,20 @@ def test_object_meta_and_listings_are_without_user_metadata(oss: RawClient) -> N
 
 
 def test_user_metadata_over_8_kb_is_refused(oss: RawClient) -> None:
-    """OSS docs, PutObject: the user metadata of an object is at most 8 KB in all."""
+    """OSS docs, EC 0011-00000002: names and values of all x-oss-meta- headers, at most 8 KB."""
     name = "x-oss-meta-a"
     fits = {name: "v" * (8 * 1024 - len(name))}
     assert oss.call("PUT", "meta-fits", headers=fits, body=b"").status == 200
     over = {name: fits[name] + "v"}
     assert oss.call("PUT", "meta-over", headers=over, body=b"").status == 400
     assert oss.call("HEAD", "meta-over").status == 404
+
+
+def test_user_metadata_names_hold_letters_digits_and_hyphens(oss: RawClient) -> None:
+    """OSS docs, EC 0011-00000004: underscores and other characters are refused."""
+    answer = oss.call("PUT", "meta-name", headers={"x-oss-meta-my_key": "v"}, body=b"")
+    assert answer.status == 400
+    assert oss.call("HEAD", "meta-name").status == 404
 
 
 def test_last_modified_is_in_whole_seconds_everywhere(oss: RawClient) -> None:

@@ -226,3 +226,20 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(tmp_path: Path) -> None
         writer.close()
         assert oss.call("HEAD", "half").status == 404
         oss.close()
+
+
+def test_fast_etags_are_no_md5_and_content_md5_is_checked_all_the_same(tmp_path: Path) -> None:
+    with EmulatorProcess(tmp_path, fast_etags=True) as emulator:
+        oss = client(emulator)
+        first = oss.call("PUT", "x", body=b"one").headers["etag"]
+        assert first.endswith('-0"')
+        assert oss.call("PUT", "x", body=b"two").headers["etag"] != first
+        wrong = {"Content-MD5": "bm90IG9mIHRoaXMgYm9keQ=="}
+        assert oss.call("PUT", "x", headers=wrong, body=b"three").code == "InvalidDigest"
+        upload = oss.call("POST", "x", {"uploads": ""}).one("UploadId")
+        oss.call("PUT", "x", {"uploadId": upload, "partNumber": "1"}, body=b"four")
+        done = oss.call("POST", "x", {"uploadId": upload}, {"x-oss-complete-all": "yes"})
+        assert done.status == 200
+        assert "content-md5" not in oss.call("HEAD", "x").headers
+        assert oss.call("GET", "x").body == b"four"
+        oss.close()

@@ -57,7 +57,7 @@ def test_a_tree_is_imported_with_sizes_times_and_digests(tmp_path: Path, link: b
         big = bucket.get("pre/sub dir/ü".encode())
         assert big.etag == hashlib.md5(b"x" * 3_000_000).hexdigest().upper()
         (segment,) = big.segments
-        stored = Path(bucket.path(segment.file))
+        stored = Path(bucket.files.path(segment.file))
         assert stored.read_bytes() == b"x" * 3_000_000
         assert stored.samefile(source / "sub dir" / "ü") == link
 
@@ -90,7 +90,7 @@ def test_a_batch_that_fails_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(OssFault):
             replace_and_fail()
         (segment,) = bucket.get(b"a").segments
-        assert Path(bucket.path(segment.file)).read_bytes() == b"before"
+        assert Path(bucket.files.path(segment.file)).read_bytes() == b"before"
 
 
 def test_a_bucket_name_obeys_the_rules(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class EmulatorProcess:
         region: str = REGION,
         port: int = 0,
         request_log: bool = True,
+        fast_etags: bool = False,
     ) -> None:
         self.directory = Path(directory)
         self.bucket = bucket
@@ -56,6 +57,7 @@ class EmulatorProcess:
         self._latency_ms = latency_ms
         self._bandwidth_mb = bandwidth_mb
         self._token_expires = token_expires
+        self._fast_etags = fast_etags
         self._log: Path | None = None
         if request_log:
             descriptor, name = tempfile.mkstemp(prefix="ossfs-requests-", suffix=".jsonl")
@@ -83,6 +85,8 @@ class EmulatorProcess:
             command += ["--latency-ms", str(self._latency_ms)]
         if self._bandwidth_mb:
             command += ["--bandwidth-mb", str(self._bandwidth_mb)]
+        if self._fast_etags:
+            command.append("--fast-etags")
         if self._log is not None:
             command += ["--request-log", str(self._log)]
         if self._token_expires is not None:
