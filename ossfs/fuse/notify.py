@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 LIMIT = 1024
 """Hints that may wait."""
-PUSHES = 32
-"""Page pushes that may wait: each holds a block."""
+PUSHES = 16
+"""Batches of page pushes that may wait: each holds a group of blocks."""
 
 
 class Notifier:
@@ -50,26 +50,34 @@ class Notifier:
         """Queue: make the kernel ask for the attributes of `inode` again; its pages stay."""
         self._put(lambda: pyfuse3.invalidate_inode(inode, attr_only=True))
 
-    def push(self, inode: int, offset: int, view: memoryview, done: Callable[[bool], None]) -> bool:
-        """Queue: put `view` into the page cache of `inode`; `done(stored)` runs on the loop."""
+    def push(
+        self,
+        inode: int,
+        pieces: list[tuple[int, memoryview]],
+        wanted: Callable[[int], bool],
+        done: Callable[[list[bool]], None],
+    ) -> bool:
+        """Queue: put (offset, bytes) into the page cache; `done(stored)` runs on the loop."""
         if self._pushing >= PUSHES:
             return False
         self._pushing += 1
+        stored = [False] * len(pieces)
 
-        def finish(stored: bool) -> None:
+        def finish() -> None:
             self._pushing -= 1
-            if stored:
-                self._metrics.count("pushed_bytes", len(view))
+            size = sum(len(view) for (_, view), flag in zip(pieces, stored, strict=True) if flag)
+            self._metrics.count("pushed_bytes", size)
             done(stored)
 
         def store() -> None:
-            stored = False
             try:
-                pyfuse3.notify_store(inode, offset, cast(bytes, view))
-                stored = True
+                for index, (offset, view) in enumerate(pieces):
+                    if wanted(offset):
+                        pyfuse3.notify_store(inode, offset, cast(bytes, view))
+                        stored[index] = True
             finally:
                 try:
-                    self._token.run_sync_soon(finish, stored)
+                    self._token.run_sync_soon(finish)
                 except trio.RunFinishedError:
                     log.debug("the mount ended before a page push did")
 

@@ -88,7 +88,18 @@ class Source:
 class Content:
     """The cells of one object version."""
 
-    __slots__ = ("_source", "cells", "etag", "failure", "key", "prefetching", "proved", "size")
+    __slots__ = (
+        "_source",
+        "arrived",
+        "cells",
+        "etag",
+        "failure",
+        "key",
+        "prefetching",
+        "proved",
+        "read_to",
+        "size",
+    )
 
     def __init__(self, source: Source, key: bytes, size: int, etag: str) -> None:
         """`size` in bytes; `etag` pins every GET."""
@@ -97,8 +108,12 @@ class Content:
         self.size = size
         self.etag = etag
         self.cells: dict[int, Cell] = {}
+        self.arrived: Callable[[], None] | None = None
+        """Called on the loop when a GET that start() began is over."""
         self.failure: Changed | None = None
         self.prefetching = 0
+        self.read_to = 0
+        """End of the furthest READ of a sequence under way; other threads look at it."""
         self.proved = False
         """The store has served bytes of this version to a GET."""
 
@@ -248,6 +263,8 @@ class Content:
             if prefetch:
                 self.prefetching -= 1
                 self._source.prefetching -= 1
+            if self.arrived is not None:
+                self.arrived()
 
     async def _get(self, first: int, cells: list[Cell], prefetch: bool = False) -> None:
         token = self._source.token

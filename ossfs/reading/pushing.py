@@ -4,11 +4,12 @@ At the kernel's default readahead a reader has two requests of 128 KiB in flight
 distant or merely busy daemon stalls it. Fetched cells are therefore stored straight in
 the page cache (`notify_store`), and the READs for them never come.
 
-One unit in GROUP is left out: its READs are the heartbeat that tells how far the reader
-has come, and each pushes the group after the next unit. So at most two groups lie unread
-in the page cache, and a push is a group ahead of the READs in flight; a unit with a READ
-outstanding is never pushed, for notify_store would wait for that READ. Pushing is done
-by another thread (`Push`), which reports back; a unit is pinned meanwhile.
+The first SMALL bytes of every group of GROUP units are left out: their READ is the
+heartbeat that tells how far the reader has come, and it pushes the next group. So at
+most two groups lie unread in the page cache, and a push is a group ahead of the READs
+in flight; what has a READ outstanding is never pushed, for notify_store would wait for
+it. Pushing is done by another thread (`Push`), which reports back once a batch; cells
+are pinned meanwhile.
 """
 
 from __future__ import annotations
@@ -16,21 +17,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from ossfs.reading.blocks import BLOCK
+from ossfs.reading.blocks import BLOCK, SMALL
 from ossfs.reading.content import Cell, Content
 
 GROUP = 8
-"""Units between heartbeats: seven of eight MiB go without a READ."""
+"""Units between heartbeats: one READ in 8 MiB."""
+
+
+NEAR = 512 * 1024
+"""Bytes beyond the last READ in which the next ones may be under way already."""
 
 
 class Push(Protocol):
-    """Hand `view` to the kernel at `offset` of `inode`; `done` is called on the loop.
+    """Hand pieces of (offset, bytes) to the kernel for `inode`.
 
-    Returns False, and never calls `done`, when there is no room for more pushes.
+    `wanted(offset)` is asked in the pushing thread just before each piece; `done(stored)` is
+    called on the loop with a flag for each piece. Returns False, and never calls
+    `done`, when there is no room for more pushes.
     """
 
     def __call__(
-        self, inode: int, offset: int, view: memoryview, done: Callable[[bool], None]
+        self,
+        inode: int,
+        pieces: list[tuple[int, memoryview]],
+        wanted: Callable[[int], bool],
+        done: Callable[[list[bool]], None],
     ) -> bool: ...
 
 
@@ -44,15 +55,35 @@ class Pusher:
         self._push = push
 
     def reading(self, inode: int, content: Content, unit: int) -> None:
-        """Note that the kernel READs `unit`: push what is here of the group after the next."""
+        """Note that the kernel READs `unit`: push what is here of the next group."""
         start = (unit // GROUP + 1) * GROUP
-        for ahead in range(start + 1, start + GROUP):
+        cells: list[tuple[int, Cell]] = []
+        pieces: list[tuple[int, memoryview]] = []
+        for ahead in range(start, start + GROUP):
             cell = content.cells.get(ahead)
             if cell is None or not cell.ready or cell.pins or cell.consumed:
                 continue
-            self._start(inode, content, ahead, cell)
+            skip = SMALL if ahead == start else 0
+            if cell.size > skip:
+                cells.append((ahead, cell))
+                pieces.append((ahead * BLOCK + skip, cell.block.view[skip : cell.size]))
+        if not pieces:
+            return
 
-    def gap(self, content: Content, position: int, offset: int) -> int:
+        def wanted(offset: int) -> bool:
+            return offset >= content.read_to + NEAR
+
+        def done(stored: list[bool]) -> None:
+            for (ahead, cell), (_, view), flag in zip(cells, pieces, stored, strict=True):
+                content.unpin(cell)
+                if flag and cell.linked:
+                    content.consume(ahead, cell, len(view))
+
+        if self._push(inode, pieces, wanted, done):
+            for _, cell in cells:
+                content.pin(cell)
+
+    def gap(self, position: int, offset: int) -> int:
         """Return the bytes between `position` and `offset` that no push accounts for.
 
         A reader that ran through pushed units comes back at the next heartbeat, or wherever
@@ -60,13 +91,3 @@ class Pusher:
         """
         gap = offset - position
         return 0 if 0 < gap <= self.reach else gap
-
-    def _start(self, inode: int, content: Content, unit: int, cell: Cell) -> None:
-        def done(stored: bool) -> None:
-            content.unpin(cell)
-            if stored and cell.linked:
-                content.consume(unit, cell, cell.size)
-
-        content.pin(cell)
-        if not self._push(inode, unit * BLOCK, cell.block.view[: cell.size], done):
-            content.unpin(cell)

@@ -150,9 +150,8 @@ class Reader:
                 content.start(first, content.units - first, prefetch=False)
         elif self._window is not None:
             self._run_ahead(self._window, first)
-        pusher = self._reading.pusher
-        if pusher is not None and self._window is not None:
-            pusher.reading(self.inode, content, first)
+        if self._window is not None:
+            self._push()
         return await self._collect(offset, end, first, last)
 
     def rest(self) -> None:
@@ -165,6 +164,12 @@ class Reader:
         """End the handle. The content's owner drops it with its last handle."""
         self._close_window()
         self._reading.readers.discard(self)
+
+    def _push(self) -> None:
+        """Hand the kernel what has arrived for after the READs it has sent."""
+        pusher = self._reading.pusher
+        if pusher is not None and self._window is not None:
+            pusher.reading(self.inode, self.content, (self._position - 1) // BLOCK)
 
     def _start_first(self) -> None:
         """Begin a small object's one GET; one block is fetched by whoever needs it."""
@@ -209,11 +214,11 @@ class Reader:
         tolerance = self._reading.tolerance
         pusher = self._reading.pusher
         if gap > tolerance and pusher is not None:
-            gap = pusher.gap(self.content, self._position, offset)
+            gap = pusher.gap(self._position, offset)
         if -tolerance <= gap <= tolerance:
             if end > self._position:
                 self._window.advance(end - self._position, now)
-                self._position = end
+                self._position = self.content.read_to = end
                 self._pass_by(tolerance)
             return True
         self._close_window()
@@ -229,6 +234,7 @@ class Reader:
         minimum = MINIMUM if reading.pusher is None else reading.pusher.reach
         self._window = Window(min(maximum, reading.share()), now, minimum)
         self._ahead = end // BLOCK
+        self.content.arrived = self._push
 
     def _close_window(self) -> None:
         if self._window is not None:

@@ -2,9 +2,9 @@
 
 A wider window means more requests in flight, which is what a distant store needs and
 what a near one, bound by the CPU, only pays for in memory. So beyond COMFORT the window
-doubles while the reader has to wait *and* the last doubling paid off; a doubling that brought less
-than a tenth is taken back, and not tried again until PATIENCE
-more measurements have passed.
+doubles while the reader has to wait *and* the last doubling paid off; one that did not
+is taken back, and not tried again until PATIENCE more measurements have passed, then
+twice as many.
 
 Pure arithmetic on bytes and seconds that the reader hands in; nothing waits here.
 """
@@ -15,10 +15,11 @@ MINIMUM = 4 * 1024 * 1024
 """Bytes of the first window: some requests in flight, little lost when the reader stops."""
 COMFORT = 16 * 1024 * 1024
 """Up to here the window doubles for as long as the reader goes on: two requests of a chunk."""
-WORTHWHILE = 1.10
-"""A doubling must raise the rate by a tenth, or it is taken back."""
-MEASURE = 0.025
-"""Seconds a rate is measured over at least: a near store passes a window in 4 ms, all noise."""
+WORTHWHILE = 1.3
+"""A doubling must raise the rate by this factor, or it is taken back: where latency binds it
+nearly doubles it, and what noise of a busy machine looks like is less."""
+MEASURE = 0.1
+"""Seconds a rate is measured over at least: a near store passes a window in 10 ms, all noise."""
 PATIENCE = 16
 """Measurements to pass at a settled size before a wider one is tried again."""
 
@@ -29,6 +30,7 @@ class Window:
     __slots__ = (
         "_bytes",
         "_hold",
+        "_patience",
         "_rate_before",
         "_since",
         "_stalled",
@@ -45,6 +47,7 @@ class Window:
         self._tried = False
         self._rate_before = 0.0
         self._hold = 0
+        self._patience = PATIENCE
 
     def stalled(self) -> None:
         """Note that the reader had to wait for bytes of this window."""
@@ -66,7 +69,8 @@ class Window:
         if self._tried and rate < self._rate_before * WORTHWHILE:
             self.size //= 2
             self._tried = False
-            self._hold = PATIENCE
+            self._hold = self._patience
+            self._patience *= 2
         elif self._hold > 0:
             self._hold -= 1
         elif stalled and self.size < self.maximum:
