@@ -14,8 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,44 +71,50 @@ def demo(keep: bool) -> None:
     """Mount a sample bucket from an emulator on this machine and read it with ordinary programs."""
     preflight.check_fuse()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Cleaning up is plain callbacks, so that --keep can drop them; a suspended generator would
+    # run its own when it is collected.
     with ExitStack() as stack:
-        home = Path(stack.enter_context(_temporary_directory()))
-        for name in ("store", "mnt", "log"):
-            (home / name).mkdir()
+        home = _make_home(stack)
         count = fill(home / "store")
-        emulator, endpoint = stack.enter_context(_emulator(home, keep=keep))
+        emulator, endpoint = _start_emulator(stack, home, keep=keep)
         click.echo(f"An OSS emulator serves bucket {BUCKET} ({count} objects) on {endpoint}\n")
         environment = _environment()
-        stack.enter_context(_mount(home, endpoint, environment))
+        _mount(stack, home, endpoint, environment)
         failed = [step for step in tour() if not _run(step, home / "mnt", environment)]
         if failed:
             _show_log(home)
             raise UserError(f"the demo failed at: {failed[0].command.splitlines()[0]}")
         if keep:
             stack.pop_all()
-            _tell_what_stays(home, endpoint, emulator)
+            emulator.returncode = 0  # It outlives this process, which need not warn of that.
+            _tell_what_stays(home, endpoint, emulator.pid)
             return
     click.echo("All of it worked; the mount and the emulator are gone again.")
 
 
-@contextmanager
-def _temporary_directory() -> Iterator[str]:
-    home = tempfile.mkdtemp(prefix="ossfs-demo-")
-    try:
-        yield home
-    finally:
+def _make_home(stack: ExitStack) -> Path:
+    home = Path(os.path.realpath(tempfile.mkdtemp(prefix="ossfs-demo-")))
+
+    def remove() -> None:
         # Never through a mount that could not be taken away: that would delete what is in it.
-        if mounts.mount_at(os.path.join(os.path.realpath(home), "mnt")) is None:
+        if mounts.mount_at(str(home / "mnt")) is None:
             shutil.rmtree(home)
 
+    stack.callback(remove)
+    for name in ("store", "mnt", "log"):
+        (home / name).mkdir()
+    return home
 
-@contextmanager
-def _emulator(home: Path, *, keep: bool) -> Iterator[tuple[int, str]]:
-    """Serve the sample bucket from a process of its own; yield its pid and its address."""
+
+def _start_emulator(
+    stack: ExitStack, home: Path, *, keep: bool
+) -> tuple[subprocess.Popen[bytes], str]:
+    """Serve the sample bucket from a process of its own; return it and its address."""
     command = [sys.executable, "-P", "-m", "ossfs", "emulator", "--dir", str(home / "store")]
     if not keep:
         command.append("--until-stdin-closes")
-    with open(home / "log" / "emulator.log", "wb") as log:
+    errors = home / "log" / "emulator.log"
+    with open(errors, "wb") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL if keep else subprocess.PIPE,
@@ -118,23 +123,25 @@ def _emulator(home: Path, *, keep: bool) -> Iterator[tuple[int, str]]:
             start_new_session=True,
             env={name: value for name, value in os.environ.items() if not name.startswith("OSS_")},
         )
+    stack.callback(_end, process)
+    assert process.stdout is not None
+    with process.stdout as output:
+        line = output.readline().decode()
+    if "http://" not in line:
+        said = errors.read_text(errors="replace").strip()
+        raise UserError(f"the emulator did not start: {said or 'it said nothing'}")
+    return process, "http://" + line.partition("http://")[2].split()[0]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline().decode()
-        if "http://" not in line:
-            said = (home / "log" / "emulator.log").read_text(errors="replace").strip()
-            raise UserError(f"the emulator did not start: {said or 'it said nothing'}")
-        yield process.pid, "http://" + line.partition("http://")[2].split()[0]
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _environment() -> dict[str, str]:
@@ -149,19 +156,19 @@ def _environment() -> dict[str, str]:
     }
 
 
-@contextmanager
-def _mount(home: Path, endpoint: str, environment: dict[str, str]) -> Iterator[None]:
+def _mount(stack: ExitStack, home: Path, endpoint: str, environment: dict[str, str]) -> None:
     point, logs = home / "mnt", home / "log"
     options = f"oss_endpoint={endpoint},log_dir={logs}"
     command = f"ossfs mount oss://{BUCKET} {point} -o {options}"
     if not _run(Step(command, "mounted"), home, environment):
         _show_log(home)
         raise UserError("the demo could not mount its bucket")
-    try:
-        yield
-    finally:
+
+    def unmount() -> None:
         if not _run(Step(f"ossfs umount {point}", "unmounted"), home, environment):
             mounts.detach(str(point), lazy=True)
+
+    stack.callback(unmount)
 
 
 def _run(step: Step, directory: Path, environment: dict[str, str]) -> bool:

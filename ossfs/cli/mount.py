@@ -92,10 +92,9 @@ def _start(options: MountOptions, config: int, environ: dict[str, str], deadline
     """Start the serving process and wait until it serves; UserError when it does not."""
     heard, told = os.pipe()
     stderr = handover.open_anonymous("ossfs-stderr")
-    command = _command(options, config, told)
     try:
         process = subprocess.Popen(
-            command,
+            _command(options, config, told),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
@@ -104,50 +103,53 @@ def _start(options: MountOptions, config: int, environ: dict[str, str], deadline
             cwd="/",
             start_new_session=True,
         )
-    finally:
-        os.close(config)
+        # Only the serving process may hold its end: its death must be the end of the pipe.
         os.close(told)
-    try:
-        line = _hear(heard, deadline)
+        try:
+            _hear(heard, deadline).check()
+        except EOFError:
+            status = process.wait()
+            said = _last_line(stderr)
+            detail = f" ({said})" if said else ""
+            raise UserError(
+                f"the serving process ended with status {status}{detail}; see {_log(options)}"
+            ) from None
+        except TimeoutError:
+            raise UserError(
+                f"the mount did not answer in {START_DEADLINE_S:.0f} s; see {_log(options)}"
+            ) from None
+        # It serves: nobody is to wait for it, nor to warn that nobody did.
+        process.returncode = 0
     except BaseException:
         _stop(process, options.mountpoint)
         raise
-    if line.endswith(b"\n"):
-        handover.Word.decode(line).check()
-        process.returncode = 0  # Serving: nobody is to wait for it, nor warn that nobody did.
-        return
-    log = os.path.join(options.log_dir, FILE_NAME)
-    if time.monotonic() >= deadline:
-        _stop(process, options.mountpoint)
-        raise UserError(f"the mount did not answer in {START_DEADLINE_S:.0f} s; see {log}")
-    status = process.wait()
-    said = _last_line(stderr)
-    raise UserError(
-        f"the serving process ended with status {status}"
-        + (f" ({said})" if said else "")
-        + f"; see {log}"
-    )
+    finally:
+        for fd in (config, heard, stderr):
+            os.close(fd)
 
 
-def _hear(fd: int, deadline: float) -> bytes:
-    """Return the serving process's line; without its newline when it ended or the time did."""
+def _log(options: MountOptions) -> str:
+    return os.path.join(options.log_dir, FILE_NAME)
+
+
+def _hear(fd: int, deadline: float) -> handover.Word:
+    """Return the serving process's word; EOFError when it ended, TimeoutError at the deadline."""
     line = b""
     while not line.endswith(b"\n"):
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([fd], [], [], left)[0]:
-            break
+            raise TimeoutError
         piece = os.read(fd, 65536)
         if not piece:
-            break
+            raise EOFError
         line += piece
-    os.close(fd)
-    return line
+    return handover.Word.decode(line)
 
 
 def _stop(process: subprocess.Popen[bytes], point: str) -> None:
     """End a serving process that came to nothing, and leave no dead mount of it behind."""
-    process.send_signal(signal.SIGTERM)
     try:
+        process.send_signal(signal.SIGTERM)
         process.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
         process.kill()

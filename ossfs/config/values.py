@@ -95,7 +95,7 @@ def read_path(text: str) -> str:
 
 def read_endpoint(text: str) -> str:
     """Normalise to scheme://host[:port]; https where no scheme is given."""
-    text = text.strip().rstrip("/")
+    text = text.strip()
     if not text:
         return ""
     if "://" not in text:
@@ -105,7 +105,7 @@ def read_endpoint(text: str) -> str:
         raise ValueError("neither http:// nor https://")
     if parts.username is not None or parts.password is not None:
         raise ValueError("an endpoint holds no user name or password")
-    if parts.path or parts.query or parts.fragment:
+    if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("an endpoint has no path: the bucket goes into oss://BUCKET")
     if parts.port == 0:
         raise ValueError("port 0")

@@ -1,0 +1,165 @@
+"""Mounting, unmounting, and who serves in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ossfs.cli import mounts
+from tests.cli.command import Ossfs
+
+HOLD = "import os, sys; os.chdir(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
+
+
+def server(ossfs: Ossfs) -> int:
+    (pid,) = mounts.serving_processes(str(ossfs.point))
+    return pid
+
+
+def test_a_mount_returns_when_it_can_be_read_and_an_umount_when_all_is_over(ossfs: Ossfs) -> None:
+    reply = ossfs.mount()
+    assert (reply.status, reply.stderr) == (0, "")
+    assert reply.stdout == f"ossfs: mounted {ossfs.source} on {ossfs.point}\n"
+    assert (ossfs.point / "dir" / "file.txt").read_text() == "hello\n"
+    departure = mounts.Departure([server(ossfs)])
+    reply = ossfs("umount", str(ossfs.point))
+    assert (reply.status, reply.stderr) == (0, "")
+    assert departure.wait(0) == []
+    assert mounts.mount_at(str(ossfs.point)) is None
+
+
+def test_the_mount_stands_in_the_mount_table_with_its_source_and_its_guards(ossfs: Ossfs) -> None:
+    assert ossfs.mount().status == 0
+    with open("/proc/mounts") as lines:
+        (line,) = [line for line in lines if f" {ossfs.point} " in line]
+    source, _, fstype, flags, *_ = line.split()
+    assert (source, fstype) == (ossfs.source, "fuse.ossfs")
+    assert {"nosuid", "nodev", "default_permissions"} <= set(flags.split(","))
+
+
+def test_the_serving_process_is_a_session_of_its_own_without_terminal_or_directory(
+    ossfs: Ossfs,
+) -> None:
+    ossfs.mount()
+    pid = server(ossfs)
+    assert os.getsid(pid) == pid
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert os.readlink(f"/proc/{pid}/fd/0") == os.readlink(f"/proc/{pid}/fd/1") == "/dev/null"
+    assert os.readlink(f"/proc/{pid}/fd/2") == str(ossfs.logs / "ossfs.log")
+
+
+def test_a_prefix_is_the_root_of_the_mount(ossfs: Ossfs) -> None:
+    reply = ossfs("mount", f"{ossfs.source}/dir/", str(ossfs.point), "-o", ossfs.options)
+    assert reply.stdout == f"ossfs: mounted {ossfs.source}/dir on {ossfs.point}\n"
+    assert os.listdir(ossfs.point) == ["file.txt"]
+
+
+def test_keys_from_a_passwd_file_need_no_environment(ossfs: Ossfs, tmp_path: Path) -> None:
+    path = tmp_path / "passwd"
+    path.touch(0o600)
+    path.write_text(":".join([ossfs.emulator.bucket, *ossfs.keys.values()]) + "\n")
+    bare = dict.fromkeys(ossfs.keys)
+    assert ossfs.mount("--passwd_file=passwd", **bare).status == 0
+    assert os.listdir(ossfs.point) == ["dir"]
+
+
+def test_signature_v4_is_used_when_a_region_is_set(ossfs: Ossfs) -> None:
+    assert ossfs.mount("-o", f"oss_region={ossfs.emulator.region}").status == 0
+    assert os.listdir(ossfs.point) == ["dir"]
+
+
+def test_in_the_foreground_the_log_is_on_stderr_and_sigterm_unmounts(ossfs: Ossfs) -> None:
+    command = [sys.executable, "-P", "-m", "ossfs", "mount", ossfs.source, str(ossfs.point)]
+    with subprocess.Popen(
+        [*command, "-f", "-o", ossfs.options],
+        env=ossfs.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line == f"ossfs: mounted {ossfs.source} on {ossfs.point}\n":
+                break
+        assert any(" INFO " in line for line in lines)
+        assert mounts.serving_processes(str(ossfs.point)) == [process.pid]
+        assert (ossfs.point / "dir" / "file.txt").read_text() == "hello\n"
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+    assert process.returncode == 0
+    assert mounts.mount_at(str(ossfs.point)) is None
+    assert not ossfs.logs.exists()
+
+
+def test_a_dead_mount_is_cleaned_up_and_mounted_over(ossfs: Ossfs) -> None:
+    ossfs.mount()
+    departure = mounts.Departure([server(ossfs)])
+    os.kill(server(ossfs), signal.SIGKILL)
+    assert departure.wait(10) == []
+    reply = ossfs.mount()
+    assert reply.status == 0
+    assert reply.complaint == f"cleaned up a dead mount on {ossfs.point}"
+    assert (ossfs.point / "dir" / "file.txt").read_text() == "hello\n"
+
+
+def test_a_busy_mount_stays_and_the_message_names_who_uses_it(
+    ossfs: Ossfs, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
+    ossfs.mount()
+    user = spawn("-c", HOLD, str(ossfs.point))
+    assert user.stdout is not None
+    user.stdout.readline()
+    reply = ossfs("umount", str(ossfs.point))
+    assert reply.status == 3
+    name = Path(f"/proc/{user.pid}/comm").read_text().strip()
+    assert f"is busy: used by {name} (pid {user.pid})" in reply.complaint
+    assert f"ossfs umount -l {ossfs.point}" in reply.complaint
+    reply = ossfs("umount", "-l", str(ossfs.point))
+    assert reply.status == 0
+    assert mounts.mount_at(str(ossfs.point)) is None
+
+
+def test_unmounting_twice_says_that_nothing_is_mounted(ossfs: Ossfs) -> None:
+    ossfs.mount()
+    assert ossfs("umount", "mnt").status == 0
+    reply = ossfs("umount", "mnt")
+    assert reply.status == 3
+    assert reply.complaint == f"{ossfs.point} is not mounted"
+
+
+def test_a_mount_of_another_kind_is_left_alone(ossfs: Ossfs) -> None:
+    reply = ossfs("umount", "/proc")
+    assert reply.status == 3
+    assert "type proc" in reply.complaint
+    assert mounts.mount_at("/proc") is not None
+
+
+def test_mounting_over_a_living_mount_is_refused(ossfs: Ossfs) -> None:
+    ossfs.mount()
+    reply = ossfs.mount()
+    assert reply.status == 3
+    assert f"has {ossfs.source} mounted already" in reply.complaint
+    assert (ossfs.point / "dir" / "file.txt").read_text() == "hello\n"
+
+
+def test_a_mount_point_may_be_a_link_and_have_blanks(ossfs: Ossfs, tmp_path: Path) -> None:
+    place = tmp_path / "with blank, comma"
+    place.mkdir()
+    (tmp_path / "link").symlink_to(place)
+    reply = ossfs("mount", ossfs.source, "link", "-o", ossfs.options)
+    assert reply.stdout == f"ossfs: mounted {ossfs.source} on {place}\n"
+    assert os.listdir(place) == ["dir"]
+    assert ossfs("umount", "link").stdout == f"ossfs: unmounted {ossfs.source} from {place}\n"
+
+
+def test_nonempty_hides_what_the_mount_point_holds(ossfs: Ossfs) -> None:
+    (ossfs.point / "below").touch()
+    assert ossfs.mount("-o", "nonempty").status == 0
+    assert os.listdir(ossfs.point) == ["dir"]
+    assert ossfs("umount", "mnt").status == 0
+    assert os.listdir(ossfs.point) == ["below"]

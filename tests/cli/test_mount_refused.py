@@ -1,0 +1,175 @@
+"""Everything that keeps a mount from starting: one line, a documented status, in under 15 s."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ossfs.cli import main, mount, mounts, preflight
+from ossfs.runtime.failure import ExitStatus, UserError
+from tests.cli.command import Ossfs, Reply
+
+
+def refused(reply: Reply, status: ExitStatus, *said: str) -> None:
+    assert reply.status == status, reply.stderr
+    assert reply.stdout == ""
+    for text in said:
+        assert text in reply.complaint
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "atr_timeout=1"], 'unknown option "atr_timeout"; did you mean attr_timeout?'),
+        (["-o", "attr_timeout=-1"], "legal: 0 to 31536000 seconds (default 60)"),
+        (["--prefetch_chunk_size=1K"], "legal: 1M to 128M"),
+        (["-o", "ro=perhaps"], "legal: true or false"),
+        (["-x"], "unknown switch -x"),
+        (["extra"], "usage: ossfs mount"),
+        (["-o", "log_dir=mnt/log"], "inside the mount point"),
+        (["-o", "log_dir=/proc/none"], "log_dir=/proc/none cannot be used"),
+    ],
+)
+def test_a_bad_option(ossfs: Ossfs, words: list[str], said: str) -> None:
+    refused(ossfs.mount(*words), ExitStatus.USAGE, said)
+
+
+def test_no_endpoint(ossfs: Ossfs) -> None:
+    reply = ossfs("mount", ossfs.source, str(ossfs.point))
+    refused(reply, ExitStatus.USAGE, "oss_endpoint is missing")
+
+
+def test_an_unknown_command(ossfs: Ossfs) -> None:
+    refused(ossfs("mont"), ExitStatus.USAGE, "No such command 'mont'")
+
+
+def test_a_missing_mount_point(ossfs: Ossfs) -> None:
+    ossfs.point.rmdir()
+    refused(ossfs.mount(), ExitStatus.MOUNTPOINT, f"{ossfs.point} does not exist; mkdir -p")
+
+
+def test_a_mount_point_that_is_a_file(ossfs: Ossfs) -> None:
+    ossfs.point.rmdir()
+    ossfs.point.touch()
+    refused(ossfs.mount(), ExitStatus.MOUNTPOINT, "is not a directory")
+
+
+def test_a_mount_point_that_is_not_empty(ossfs: Ossfs) -> None:
+    (ossfs.point / "file").touch()
+    refused(ossfs.mount(), ExitStatus.MOUNTPOINT, "is not empty", "nonempty")
+
+
+def test_a_newline_in_a_name_leaves_the_message_one_line(ossfs: Ossfs) -> None:
+    reply = ossfs("mount", ossfs.source, "no\nsuch", "-o", ossfs.options)
+    refused(reply, ExitStatus.MOUNTPOINT, r"no\nsuch does not exist")
+
+
+def test_no_credentials(ossfs: Ossfs) -> None:
+    reply = ossfs.mount(**dict.fromkeys(ossfs.keys))
+    refused(reply, ExitStatus.CREDENTIALS, "no credentials", "passwd_file")
+
+
+def test_a_passwd_file_others_can_read(ossfs: Ossfs, tmp_path: Path) -> None:
+    path = tmp_path / "passwd"
+    path.write_text(":".join(ossfs.keys.values()))
+    path.chmod(0o644)
+    reply = ossfs.mount(f"--passwd_file={path}")
+    refused(reply, ExitStatus.CREDENTIALS, "mode 0644", "chmod 600")
+
+
+def test_a_wrong_secret(ossfs: Ossfs) -> None:
+    reply = ossfs.mount(OSS_ACCESS_KEY_SECRET="wrong")
+    refused(reply, ExitStatus.CREDENTIALS, "SignatureDoesNotMatch", ossfs.emulator.bucket)
+
+
+def test_an_unknown_key(ossfs: Ossfs) -> None:
+    reply = ossfs.mount(OSS_ACCESS_KEY_ID="nobody")
+    refused(reply, ExitStatus.CREDENTIALS, "InvalidAccessKeyId")
+
+
+def test_no_such_bucket(ossfs: Ossfs) -> None:
+    ossfs.source = "oss://no-such-bucket"
+    refused(ossfs.mount(), ExitStatus.NO_BUCKET, "'no-such-bucket'", "does not exist")
+
+
+def test_an_endpoint_where_nobody_listens(ossfs: Ossfs) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # bound but not listening: refused, and nobody else's
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        reply = ossfs.mount("-o", f"oss_endpoint={endpoint}")
+    refused(reply, ExitStatus.UNREACHABLE, endpoint, "cannot be reached")
+
+
+def test_an_endpoint_whose_name_is_unknown(ossfs: Ossfs) -> None:
+    reply = ossfs.mount("-o", "oss_endpoint=http://ossfs.invalid")
+    refused(reply, ExitStatus.UNREACHABLE, "http://ossfs.invalid")
+
+
+def test_an_endpoint_that_never_answers(ossfs: Ossfs) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        endpoint = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        reply = ossfs.mount("-o", f"oss_endpoint={endpoint}")
+    refused(reply, ExitStatus.UNREACHABLE, endpoint)
+
+
+def test_a_refused_mount_leaves_neither_mount_nor_process(ossfs: Ossfs) -> None:
+    ossfs.source = "oss://no-such-bucket"
+    ossfs.mount()
+    assert mounts.mount_at(str(ossfs.point)) is None
+    assert mounts.serving_processes(str(ossfs.point)) == []
+    assert "no-such-bucket" in ossfs.log
+
+
+def test_a_missing_fuse_device(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none is missing; modprobe fuse") as found:
+        preflight.check_fuse(str(tmp_path / "none"))
+    assert found.value.status is ExitStatus.FUSE
+
+
+def test_a_fuse_device_without_a_driver(tmp_path: Path) -> None:
+    (tmp_path / "fuse").mkdir()
+    with pytest.raises(UserError, match="cannot be opened") as found:
+        preflight.check_fuse(str(tmp_path / "fuse"))
+    assert found.value.status is ExitStatus.FUSE
+
+
+@pytest.fixture
+def ill_server(
+    ossfs: Ossfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], int]:
+    """Mount with a serving process that runs `code` instead; returns the status."""
+
+    def attempt(code: str) -> int:
+        (tmp_path / "sitecustomize.py").write_text(
+            f"import os, sys, time\nif {mounts.SERVING_MODULE!r} in sys.orig_argv:\n    {code}\n"
+        )
+        for name, value in ossfs.environment(PYTHONPATH=str(tmp_path)).items():
+            monkeypatch.setenv(name, value)
+        return main.status_of(["mount", ossfs.source, str(ossfs.point), "-o", ossfs.options])
+
+    return attempt
+
+
+def test_a_serving_process_that_dies_at_once_is_quoted(
+    ill_server: Callable[[str], int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ill_server("os.write(2, b'no memory left\\n'); os._exit(9)") == ExitStatus.FAILURE
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "ended with status 9 (no memory left)" in said
+
+
+def test_a_serving_process_that_says_nothing_is_ended_at_the_deadline(
+    ill_server: Callable[[str], int],
+    ossfs: Ossfs,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert mount.START_DEADLINE_S < 15
+    monkeypatch.setattr(mount, "START_DEADLINE_S", 0.5)
+    assert ill_server("time.sleep(60)") == ExitStatus.FAILURE
+    assert "did not answer" in capfd.readouterr().err
+    assert mounts.serving_processes(str(ossfs.point)) == []

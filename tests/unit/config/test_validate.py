@@ -1,0 +1,303 @@
+"""What a command line comes to, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ossfs.config.arguments import scan
+from ossfs.config.options import MountOptions
+from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, TABLE, Dialect
+from ossfs.config.validate import Host, Resolved, resolve
+from ossfs.config.values import Kind
+from ossfs.runtime.failure import ExitStatus, UserError
+
+ROOT = Host(uid=0, gid=0, user_allow_other=False)
+USER = Host(uid=1000, gid=100, user_allow_other=False)
+ENDPOINT = "oss_endpoint=http://127.0.0.1:9"
+
+
+def resolved(*words: str, environ: dict[str, str] | None = None, host: Host = ROOT) -> Resolved:
+    return resolve(scan(["oss://bucket", "/mnt", "-o", ENDPOINT, *words]), environ or {}, host)
+
+
+def options(*words: str, **more: Any) -> MountOptions:
+    return resolved(*words, **more).options
+
+
+def refusal(*words: str, **more: Any) -> str:
+    with pytest.raises(UserError) as refused:
+        resolved(*words, **more)
+    assert refused.value.status is ExitStatus.USAGE
+    assert "\n" not in refused.value.message
+    return refused.value.message
+
+
+def test_defaults_are_those_of_the_options_class() -> None:
+    made = options()
+    computed = {"bucket", "mountpoint", "oss_endpoint"}
+    for field in fields(MountOptions):
+        if field.name not in computed:
+            assert field.default is not MISSING
+            assert getattr(made, field.name) == field.default, field.name
+
+
+def test_every_field_of_the_options_is_a_row_or_the_command_lines_own() -> None:
+    own = {"bucket", "mountpoint", "kernel_words", "foreground"}
+    keys = {"oss_bucket", "oss_access_key_id", "oss_access_key_secret", "passwd_file"}
+    assert {field.name for field in fields(MountOptions)} - own == {
+        option.name for option in TABLE
+    } - keys
+
+
+def test_every_default_is_legal() -> None:
+    for option in TABLE:
+        if option.default:
+            option.read(option.default)
+
+
+def test_no_name_means_two_options() -> None:
+    names = [option.name for option in TABLE]
+    names += [name for option in TABLE for group in option.names.values() for name in group]
+    names += [*IGNORED_WORDS, *KERNEL_WORDS, "rw"]
+    assert len(names) == len(set(names))
+
+
+def test_the_command_line_wins_over_the_environment_over_the_default() -> None:
+    environ = {"OSS_REGION": "cn-beijing"}
+    assert options().oss_region == ""
+    assert options(environ=environ).oss_region == "cn-beijing"
+    assert options("--oss_region=cn-shanghai", environ=environ).oss_region == "cn-shanghai"
+
+
+def test_the_last_of_two_settings_counts() -> None:
+    assert options("-o", "attr_timeout=1", "--attr_timeout=2.5").attr_timeout == 2.5
+
+
+def test_a_bare_flag_is_true_and_rw_undoes_ro() -> None:
+    assert options("-o", "ro").ro is True
+    assert options("-o", "ro=false").ro is False
+    assert options("-o", "ro,rw").ro is False
+
+
+def test_long_options_may_be_written_with_hyphens() -> None:
+    assert options("--attr-timeout=7").attr_timeout == 7
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_names_of_other_programs_mean_the_same(dialect: Dialect) -> None:
+    for option in TABLE:
+        for name in option.names.get(dialect, ()):
+            assert BY_NAME[name] is option
+
+
+def test_ossfs_1_names_its_endpoint_url() -> None:
+    asked = scan(["bucket:/deep/down/", "/mnt", "-o", "url=http://127.0.0.1:9"])
+    made = resolve(asked, {}, ROOT).options
+    assert (made.bucket, made.oss_bucket_prefix) == ("bucket", "deep/down")
+    assert made.oss_endpoint == "http://127.0.0.1:9"
+
+
+def test_words_of_mount_8_are_dropped_or_handed_to_the_kernel() -> None:
+    made = options("-o", "_netdev,nofail,x-systemd.automount,users,noexec,noatime,comment=x")
+    assert made.kernel_words == ("noexec", "noatime")
+
+
+def test_remount_is_refused_rather_than_ignored() -> None:
+    assert "unmount and mount again" in refusal("-o", "remount")
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("atr_timeout=3", "attr_timeout"),
+        ("prefetch_chunksize=8M", "prefetch_chunk_size"),
+        ("allow-othr", "allow_other"),
+        ("oss_end_point=x", "oss_endpoint"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest_known_one(typo: str, meant: str) -> None:
+    assert f"did you mean {meant}?" in refusal("-o", typo)
+
+
+def test_an_option_like_no_other_points_to_the_help() -> None:
+    assert "ossfs mount --help" in refusal("-o", "zzzzzz=1")
+
+
+@pytest.mark.parametrize(
+    ("typed", "legal"),
+    [
+        ("prefetch_chunk_size=1K", "1M to 128M"),
+        ("prefetch_chunk_size=129M", "1M to 128M"),
+        ("prefetch_concurrency=4097", "0 to 4096"),
+        ("prefetch_concurrency_per_file=0", "1 to 4096"),
+        ("oss_request_timeout_ms=999", "1000 to 900000 milliseconds"),
+        ("total_mem_limit=64M", "0 (automatic) or 128M"),
+        ("attr_timeout=-1", "0 to 31536000 seconds"),
+        ("attr_timeout=soon", "0 to 31536000 seconds"),
+        ("uid=4294967295", "0 to 4294967294"),
+        ("file_mode=0888", "octal"),
+        ("ro=perhaps", "true or false"),
+        ("log_level=loud", "info or debug"),
+        ("oss_endpoint=ftp://x", "http://HOST"),
+    ],
+)
+def test_an_illegal_value_is_refused_with_what_is_legal(typed: str, legal: str) -> None:
+    message = refusal("-o", typed)
+    assert message.startswith(typed)
+    assert legal in message
+
+
+def test_every_ranged_option_refuses_what_lies_beyond_either_end() -> None:
+    ranged = {Kind.INTEGER, Kind.SECONDS, Kind.MILLISECONDS, Kind.SIZE}
+    for option in TABLE:
+        if option.kind in ranged:
+            assert option.read(f"{option.low:.0f}") == option.low
+            assert option.read(f"{option.high:.0f}") == option.high
+            with pytest.raises(ValueError, match="out of range"):
+                option.read(f"{option.high + 1:.0f}")
+
+
+def test_a_value_from_the_environment_is_named_by_its_variable() -> None:
+    message = refusal_without_endpoint({"OSS_ENDPOINT": "gopher://x"})
+    assert "from OSS_ENDPOINT" in message
+
+
+def refusal_without_endpoint(environ: dict[str, str], *words: str) -> str:
+    with pytest.raises(UserError) as refused:
+        resolve(scan(["oss://bucket", "/mnt", *words]), environ, ROOT)
+    return refused.value.message
+
+
+def test_a_missing_endpoint_says_how_to_give_one() -> None:
+    assert "oss_endpoint=https://" in refusal_without_endpoint({})
+
+
+def test_a_region_alone_gives_the_public_endpoint() -> None:
+    asked = scan(["oss://bucket", "/mnt", "-o", "oss_region=oss-cn-hangzhou"])
+    made = resolve(asked, {}, ROOT).options
+    assert made.oss_region == "cn-hangzhou"
+    assert made.oss_endpoint == "https://oss-cn-hangzhou.aliyuncs.com"
+
+
+def test_an_option_that_needs_a_value_says_so() -> None:
+    assert refusal("-o", "uid") == "uid needs a value: uid=N"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["/mnt"],
+        ["oss://bucket"],
+        ["oss://bucket", "/a", "/b"],
+        ["http://b", "/a"],
+        ["oss://", "/a"],
+        ["oss://Bucket", "/a"],
+        ["oss://b_c", "/a"],
+        ["oss://bucket", ""],
+    ],
+)
+def test_what_is_no_bucket_and_mount_point_is_refused(words: list[str]) -> None:
+    with pytest.raises(UserError) as refused:
+        resolve(scan([*words, "-o", ENDPOINT]), {}, ROOT)
+    assert refused.value.status is ExitStatus.USAGE
+
+
+def test_the_bucket_may_be_an_option_as_in_ossfs_2() -> None:
+    asked = scan(["/mnt", "--oss_bucket=bucket", "--oss_bucket_prefix=/a/b/", "--" + ENDPOINT])
+    made = resolve(asked, {}, ROOT).options
+    assert (made.bucket, made.oss_bucket_prefix, made.mountpoint) == ("bucket", "a/b", "/mnt")
+    assert made.source == "oss://bucket/a/b"
+
+
+def test_bucket_or_prefix_given_twice_must_agree() -> None:
+    assert "twice" in refusal("-o", "oss_bucket=other")
+    asked = scan(["oss://bucket/a", "/mnt", "-o", ENDPOINT, "-o", "oss_bucket_prefix=b"])
+    with pytest.raises(UserError, match="twice"):
+        resolve(asked, {}, ROOT)
+
+
+@pytest.mark.parametrize("prefix", ["a//b", "a/../b", ".", "x" * 1022, "\udcff"])
+def test_a_prefix_that_no_path_can_hold_is_refused(prefix: str) -> None:
+    assert "oss_bucket_prefix" in refusal(f"--oss_bucket_prefix={prefix}")
+
+
+def test_umask_takes_bits_from_both_modes() -> None:
+    made = options("-o", "umask=027,file_mode=0666")
+    assert (made.file_mode, made.dir_mode) == (0o640, 0o750)
+
+
+def test_owner_is_the_mounting_user_unless_said_otherwise() -> None:
+    made = options(host=USER)
+    assert (made.uid, made.gid) == (1000, 100)
+    made = options("-o", "uid=0,gid=7", host=USER)
+    assert (made.uid, made.gid) == (0, 7)
+
+
+def test_allow_other_is_off_with_a_note_where_the_system_forbids_it() -> None:
+    made = resolved(host=USER)
+    assert made.options.allow_other is False
+    assert any("user_allow_other" in note for note in made.notes)
+    permitted = resolved(host=Host(1000, 100, user_allow_other=True))
+    assert permitted.options.allow_other is True
+    assert not permitted.notes
+
+
+def test_an_allow_other_nobody_wants_needs_no_note() -> None:
+    assert not resolved("-o", "allow_other=false", host=USER).notes
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("user_allow_other\n", True),
+        ("  user_allow_other  \n", True),
+        ("#user_allow_other\n", False),
+    ],
+)
+def test_fuse_conf_permits_by_a_line_of_its_own(tmp_path: Path, line: str, allowed: bool) -> None:
+    conf = tmp_path / "fuse.conf"
+    conf.write_text("# a comment\nmount_max = 10\n" + line)
+    assert Host.here(str(conf)).user_allow_other is allowed
+
+
+def test_a_missing_fuse_conf_permits_nothing(tmp_path: Path) -> None:
+    assert Host.here(str(tmp_path / "none")).user_allow_other is False
+
+
+def test_the_log_never_lies_inside_the_mount(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "mnt")
+    for logs in ("mnt", "mnt/logs", "link/logs"):
+        words = [
+            "oss://bucket",
+            str(tmp_path / "mnt"),
+            "-o",
+            f"{ENDPOINT},log_dir={tmp_path}/{logs}",
+        ]
+        with pytest.raises(UserError, match="inside the mount point"):
+            resolve(scan(words), {}, ROOT)
+    words[-1] = f"{ENDPOINT},log_dir={tmp_path}/mnt-logs"
+    assert resolve(scan(words), {}, ROOT).options.log_dir == f"{tmp_path}/mnt-logs"
+
+
+def test_each_user_has_a_log_directory_of_their_own() -> None:
+    assert options().log_dir != options(host=USER).log_dir
+
+
+def test_a_secret_on_the_command_line_is_taken_with_a_warning_that_does_not_repeat_it() -> None:
+    made = resolved("-o", "oss_access_key_id=me,oss_access_key_secret=hunter2")
+    assert made.keys.key_secret == "hunter2"
+    assert len(made.notes) == 1
+    assert "hunter2" not in made.notes[0] + repr(made)
+
+
+def test_chunks_are_rounded_to_whole_mebibytes_and_one_file_gets_no_more_than_all() -> None:
+    made = options("-o", "prefetch_chunk_size=1500K,prefetch_concurrency=8")
+    assert made.prefetch_chunk_size == 2 * 1024**2
+    assert made.prefetch_concurrency_per_file == 8
+    assert options("-o", "prefetch_concurrency=0").prefetch_concurrency_per_file == 64

@@ -1,0 +1,159 @@
+"""The log file, and what never gets into it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.runtime.logs import (
+    Limited,
+    LineFormatter,
+    SharedRotatingFile,
+    configure,
+    prepare_directory,
+)
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    made = logging.Logger("ossfs.test")
+    yield made
+    for handler in made.handlers:
+        handler.close()
+
+
+def record(message: str, *args: object, error: bool = False) -> logging.LogRecord:
+    info = sys.exc_info() if error else None
+    return logging.LogRecord("ossfs.test", logging.INFO, __file__, 1, message, args, info)
+
+
+def test_a_line_has_time_level_process_and_source() -> None:
+    line = LineFormatter().format(record("hello %s", "there"))
+    stamp, rest = line.split(" ", 1)
+    assert stamp[10] == "T"
+    assert stamp.endswith("Z")
+    assert rest == f"INFO {os.getpid()} ossfs.test hello there"
+
+
+def test_a_key_with_newlines_cannot_forge_a_line() -> None:
+    line = LineFormatter().format(record("key %s", "a\n2026-01-01 ERROR forged\x1b[31m"))
+    assert line.count("\n") == 0
+    assert "\\n2026" in line
+    assert "\x1b" not in line
+
+
+def test_secrets_are_hidden_in_messages_and_in_tracebacks() -> None:
+    formatter = LineFormatter(["hunter2-secret", "hunter2"])
+    try:
+        raise ValueError("signing with hunter2-secret failed")
+    except ValueError:
+        text = formatter.format(record("failed for %s", "hunter2", error=True))
+    assert "hunter2" not in text
+    assert "signing with <hidden> failed" in text
+    assert "Traceback" in text
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "deep" / "log"
+    prepare_directory(str(directory))
+    SharedRotatingFile(str(directory)).close()
+    assert (directory / "ossfs.log").stat().st_mode & 0o777 == 0o600
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_full_file_is_rotated_and_only_so_many_are_kept(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
+    logger.addHandler(SharedRotatingFile(str(tmp_path), max_bytes=100, files=3))
+    for number in range(30):
+        logger.info("line %02d %s", number, "x" * 30)
+    names = sorted(name for name in os.listdir(tmp_path) if not name.startswith("."))
+    assert names == ["ossfs.log", "ossfs.log.1", "ossfs.log.2"]
+    assert all((tmp_path / name).stat().st_size <= 100 for name in names)
+    assert "line 29" in (tmp_path / "ossfs.log").read_text()
+
+
+def test_two_mounts_share_a_file_without_losing_a_line(tmp_path: Path) -> None:
+    both = [SharedRotatingFile(str(tmp_path), max_bytes=500, files=50) for _ in range(2)]
+    for number in range(200):
+        both[number % 2].emit(record("line %03d", number))
+    for handler in both:
+        handler.close()
+    text = "".join(path.read_text() for path in tmp_path.glob("ossfs.log*"))
+    assert sorted(text.split()) == sorted(
+        ["line", *[f"{n:03d}" for n in range(200)]] + ["line"] * 199
+    )
+
+
+def test_a_deleted_file_comes_back(tmp_path: Path, logger: logging.Logger) -> None:
+    logger.addHandler(SharedRotatingFile(str(tmp_path)))
+    logger.info("one")
+    (tmp_path / "ossfs.log").unlink()
+    logger.info("two")
+    assert "two" in (tmp_path / "ossfs.log").read_text()
+
+
+def test_whoever_follows_the_file_is_told_of_every_new_one(tmp_path: Path) -> None:
+    told: list[int] = []
+    handler = SharedRotatingFile(str(tmp_path), max_bytes=20, files=2, on_open=told.append)
+    handler.emit(record("long enough to fill it"))
+    handler.emit(record("and the next"))
+    handler.close()
+    assert len(told) == 3
+
+
+def test_the_log_is_never_written_through_a_symbolic_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "ossfs.log").symlink_to(victim)
+    with pytest.raises(UserError) as refused:
+        configure(directory=str(tmp_path / "log"))
+    assert refused.value.status is ExitStatus.USAGE
+    assert victim.read_text() == "precious"
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"log_dir=.*cannot be used: Not a directory"):
+        prepare_directory(str(tmp_path / "file" / "log"))
+
+
+def test_repeated_lines_are_counted_and_not_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    limited = Limited(logging.getLogger("ossfs.limited"), interval=10, now=lambda: now)
+    with caplog.at_level(logging.INFO, "ossfs.limited"):
+        for _ in range(5):
+            limited.log(logging.INFO, "slow", "slow %s", "store")
+        limited.log(logging.INFO, "other", "other")
+        now = 10.0
+        limited.log(logging.INFO, "slow", "slow %s", "store")
+    assert caplog.messages == [
+        "slow store",
+        "other",
+        "slow store (4 more since the last such line)",
+    ]
+
+
+def test_an_infinite_interval_logs_once(caplog: pytest.LogCaptureFixture) -> None:
+    limited = Limited(logging.getLogger("ossfs.limited"), interval=float("inf"))
+    with caplog.at_level(logging.INFO, "ossfs.limited"):
+        for _ in range(3):
+            limited.log(logging.INFO, "once", "said once")
+    assert caplog.messages == ["said once"]
+
+
+def test_only_so_many_keys_are_remembered(caplog: pytest.LogCaptureFixture) -> None:
+    limited = Limited(logging.getLogger("ossfs.limited"), interval=float("inf"), capacity=2)
+    with caplog.at_level(logging.INFO, "ossfs.limited"):
+        for key in ("a", "b", "c", "a"):
+            limited.log(logging.INFO, key, key)
+    assert caplog.messages == ["a", "b", "c", "a"]
