@@ -25,9 +25,9 @@ import trio
 from ossfs.config.derive import memory_limit
 from ossfs.config.options import MountOptions
 from ossfs.credentials import CredentialsProvider
+from ossfs.fuse.knobs import raise_background, raise_readahead
 from ossfs.fuse.notify import Notifier
 from ossfs.fuse.operations import Operations, Presentation
-from ossfs.fuse.readahead import raise_readahead
 from ossfs.reading.blocks import BlockPool
 from ossfs.reading.content import Source
 from ossfs.reading.pushing import Pusher
@@ -121,7 +121,7 @@ class _Daemon:
                     nursery.start_soon(self._sweep, filesystem)
                     nursery.start_soon(self._watch_signals, filesystem, client)
                     nursery.start_soon(self._once_started)
-                    await pyfuse3.main(min_tasks=16, max_tasks=self._tasks)
+                    await pyfuse3.main(min_tasks=self._tasks, max_tasks=self._tasks)
                     log.info("unmounted %s", options.mountpoint)
                 finally:
                     pyfuse3.close(unmount=True)
@@ -129,6 +129,8 @@ class _Daemon:
                     nursery.cancel_scope.cancel()
         finally:
             notifier.close()
+            with trio.CancelScope(shield=True):
+                await transfer.aclose()
 
     async def _probe(self, store: OssStore) -> None:
         """Raise a UserError unless the bucket answers."""
@@ -184,6 +186,7 @@ class _Daemon:
     async def _once_started(self) -> None:
         await self._started.wait()
         options = self._options
+        await trio.to_thread.run_sync(raise_background, options.mountpoint)
         ahead = options.read_ahead_kb
         if ahead and raise_readahead(options.mountpoint, ahead):
             self._reading.tolerance = max(self._reading.tolerance, 2 * ahead * 1024)

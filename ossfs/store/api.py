@@ -200,9 +200,7 @@ class Store(Protocol):
         """Store the concatenation of `data` as one object."""
         ...
 
-    def create_upload(
-        self, key: bytes, options: PutOptions = PLAIN, *, deadline: float
-    ) -> str:
+    def create_upload(self, key: bytes, options: PutOptions = PLAIN, *, deadline: float) -> str:
         """Begin a multipart upload; return its id."""
         ...
 

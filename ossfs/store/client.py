@@ -19,10 +19,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import trio
 
+from ossfs.store import prompt
 from ossfs.store.api import (
     PLAIN,
     AppendReply,
@@ -89,6 +90,9 @@ class StoreClient:
         if runner is None:
             runner = InlineRunner() if inline else ThreadRunner(control_threads, transfer)
         self._runner = runner
+        # Only where threads would carry it: a runner that was passed in decides for itself.
+        quick = transfer is not None and not inline and isinstance(store, prompt.PromptStore)
+        self._prompt = cast(prompt.PromptStore, store) if quick else None
         self.stats = ClientStats()
         self._watch = RequestWatch(log)
 
@@ -164,6 +168,12 @@ class StoreClient:
         full; without `if_match` nothing would hold the rest to the same version, so then only
         a body that filled no buffer is asked for again. Demand goes before `prefetch`.
         """
+        if self._prompt is not None and if_match and len(buffers) == 1:
+            reply = await self._get_promptly(key, offset, buffers[0], if_match)
+            if reply is not None:
+                if on_filled is not None:
+                    on_filled(0)
+                return reply
         flight = Flight("get_range_into", key)
         filled = 0
 
@@ -194,6 +204,29 @@ class StoreClient:
             resumable=lambda: if_match is not None or filled == 0,
         )
         self.stats.bytes_read += sum(len(buffer) for buffer in buffers)
+        return reply
+
+    async def _get_promptly(
+        self, key: bytes, offset: int, buffer: memoryview, if_match: str
+    ) -> GetReply | None:
+        """Try a small GET on the loop itself; None leaves it to the threads."""
+        if self._prompt is None or len(buffer) > prompt.LIMIT:
+            return None
+        flight = Flight("get_range_into", key)
+        flight.attempts = 1
+        self._watch.add(flight)
+        try:
+            reply = await prompt.get_promptly(
+                self._prompt, key, offset, buffer, if_match, self._timeout
+            )
+        except StoreError as error:
+            self._failed(flight, error)
+            raise
+        finally:
+            self._watch.remove(flight)
+        if reply is not None:
+            self.stats.count_request(flight.op)
+            self.stats.bytes_read += len(buffer)
         return reply
 
     async def get_symlink(self, key: bytes) -> bytes:

@@ -21,6 +21,7 @@ import ssl
 import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ossfs.store.api import Buffer
@@ -54,6 +55,7 @@ class Connection:
     """A connected socket; see the module's text for who may use it."""
 
     __slots__ = (
+        "__weakref__",
         "_end",
         "_flags",
         "_receive_timeout",
@@ -84,6 +86,12 @@ class Connection:
     def close(self) -> None:
         self._socket.close()
 
+    def abort(self) -> None:
+        """Wake whoever waits on it, in whatever thread: its call fails now."""
+        # It may be closed already, or the server may have been quicker.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def is_spent(self) -> bool:
         """Whether the server has closed an idle connection or sent what nobody asked for."""
         if self._start != self._end:
@@ -110,6 +118,24 @@ class Connection:
                 first += 1
             if sent:
                 views[first] = views[first][sent:]
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for whoever waits without blocking."""
+        return self._socket.fileno()
+
+    def send_now(self, data: bytes) -> bool:
+        """Send all of `data` without blocking; False when it does not fit (then close it)."""
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT) == len(data)
+        except BlockingIOError:
+            return False
+
+    def receive_now(self, view: memoryview) -> int | None:
+        """Receive what is there without blocking: 0 at the end of the stream, None for nothing."""
+        try:
+            return self._socket.recv_into(view, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
 
     def read_head(self, limits: Limits, *, peek: bool) -> bytes:
         """Return the status line and headers without the empty line; NoReply where nothing came.

@@ -51,11 +51,13 @@ from ossfs.store.errors import (
     TooLarge,
     Unavailable,
 )
+from ossfs.store.exchange import Exchange, Unsuited
 from ossfs.store.listing import parse_page
 from ossfs.store.oss2_session import NOWHERE, Call, ProviderForOss2, Session
 from ossfs.store.oss_errors import error_of
 from ossfs.store.oss_wire import (
     META,
+    checked_head,
     checked_range,
     crc_of,
     findable,
@@ -66,7 +68,7 @@ from ossfs.store.oss_wire import (
     uploaded,
 )
 from ossfs.store.signing import Pairs, encode_query, make_signer, quote_key
-from ossfs.store.transport import Reply, Transport
+from ossfs.store.transport import Headers, Reply, Transport
 
 USER_AGENT = "ossfs/0.1"
 _ERROR_BODY = 64 * 1024
@@ -203,15 +205,12 @@ class OssStore:
         if offset < 0 or wanted == 0:
             raise Invalid(f"cannot read {wanted} bytes at offset {offset}", key=key)
         findable(key)
-        headers = b"Range: bytes=%d-%d\r\n" % (offset, offset + wanted - 1)
-        if if_match is not None:
-            headers += b'If-Match: "%b"\r\n' % if_match.encode()
         reply = self._send(
             "GET",
             key,
             (),
             _STANDARD_RANGES,
-            unsigned=headers,
+            unsigned=_range_lines(offset, wanted, if_match),
             deadline=deadline,
             expect=wanted,
             replay=True,
@@ -229,6 +228,28 @@ class OssStore:
             error.key = key
             raise
         return answer
+
+    def begin_range(self, key: bytes, offset: int, size: int, if_match: str) -> Exchange | None:
+        """Send a small ranged GET if that needs no waiting; see store.prompt."""
+        try:
+            findable(key)
+        except NotFound:
+            return None  # the general path words the answer
+
+        def check(status: int, headers: Headers, wanted: int) -> GetReply:
+            length = headers.get("content-length", "")
+            if status not in (200, 206) or not length.isdecimal():
+                raise Unsuited("not the bytes")
+            try:
+                return checked_head(status, headers, int(length), offset, wanted, if_match)
+            except StoreError as error:
+                error.key = key
+                raise
+
+        target, lines = self._signed(
+            "GET", key, (), _STANDARD_RANGES, _range_lines(offset, size, if_match)
+        )
+        return self._transport.begin(target, lines, check)
 
     def get_symlink(self, key: bytes, *, deadline: float) -> bytes:
         findable(key)
@@ -462,12 +483,7 @@ class OssStore:
         while_waiting: Callable[[], None] | None = None,
     ) -> Reply:
         """Sign and send a request of our own; return its reply if it is a success."""
-        target = self._path + quote_key(key).replace("/", "%2F")
-        if query:
-            target += "?" + encode_query(query).decode()
-        lines = unsigned + self._signer.sign(method.encode(), key, query, headers)
-        for name, value in headers:
-            lines += name + b": " + value + b"\r\n"
+        target, lines = self._signed(method, key, query, headers, unsigned)
         try:
             reply = self._transport.request(
                 method,
@@ -485,6 +501,18 @@ class OssStore:
         except StoreError as error:
             error.key = key
             raise
+
+    def _signed(
+        self, method: str, key: bytes, query: Pairs, headers: Pairs, unsigned: bytes
+    ) -> tuple[str, bytes]:
+        """Return the encoded target of a request and its header lines."""
+        target = self._path + quote_key(key).replace("/", "%2F")
+        if query:
+            target += "?" + encode_query(query).decode()
+        lines = unsigned + self._signer.sign(method.encode(), key, query, headers)
+        for name, value in headers:
+            lines += name + b": " + value + b"\r\n"
+        return target, lines
 
     def _upload(
         self,
@@ -554,6 +582,13 @@ class OssStore:
 
 
 _STANDARD_RANGES: Pairs = ((b"x-oss-range-behavior", b"standard"),)
+
+
+def _range_lines(offset: int, size: int, if_match: str | None) -> bytes:
+    lines = b"Range: bytes=%d-%d\r\n" % (offset, offset + size - 1)
+    if if_match is not None:
+        lines += b'If-Match: "%b"\r\n' % if_match.encode()
+    return lines
 
 
 @contextmanager

@@ -27,14 +27,24 @@ _UNSAFE_IN_HEADER = re.compile("[\x00-\x1f\x7f]")
 
 def checked_range(reply: Reply, offset: int, wanted: int, if_match: str | None) -> GetReply:
     """Return what a reply to a ranged GET is about, if it is exactly what was asked for."""
-    headers = reply.headers
+    return checked_head(reply.status, reply.headers, reply.length, offset, wanted, if_match)
+
+
+def checked_head(
+    status: int,
+    headers: Headers,
+    length: int | None,
+    offset: int,
+    wanted: int,
+    if_match: str | None,
+) -> GetReply:
+    """Do what checked_range does from the parts of a reply; `length` is that of its body."""
     etag = headers.get("etag", "").strip('"')
     if if_match is not None and etag != if_match:
         if not etag:
             raise Unavailable("the server's reply has no ETag")
-        raise Changed("the object was replaced", status=reply.status)
-    length = reply.length
-    if reply.status == 206:
+        raise Changed("the object was replaced", status=status)
+    if status == 206:
         match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
         if match is None:
             raise Unavailable("the server's partial reply does not say which part it is")
@@ -42,14 +52,14 @@ def checked_range(reply: Reply, offset: int, wanted: int, if_match: str | None) 
         if first != offset or last >= total or length not in (None, last - first + 1):
             raise Unavailable("the server sends another range than was asked for")
         got = last - first + 1
-    elif reply.status == 200 and length is not None:
+    elif status == 200 and length is not None:
         if offset or length > wanted:
             raise Unavailable("the server ignores ranges: it sends the whole object")
         got = total = length
     else:
-        raise Unavailable(f"the server answers a ranged GET with {reply.status}")
+        raise Unavailable(f"the server answers a ranged GET with {status}")
     if got < wanted:
-        raise Truncated(f"the object ends at {total} bytes", status=reply.status)
+        raise Truncated(f"the object ends at {total} bytes", status=status)
     if got > wanted:
         raise Unavailable("the server sends another range than was asked for")
     return GetReply(etag, total)

@@ -22,15 +22,17 @@ import re
 import socket
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ossfs.store.api import Buffer
+from ossfs.store.api import Buffer, GetReply
 from ossfs.store.connection import Connection, Limits, NoReply
 from ossfs.store.errors import DeadlineExceeded, Invalid, StoreError, Truncated, Unavailable
+from ossfs.store.exchange import Exchange, Unsuited
 from ossfs.store.resolver import Resolver
 
 MAX_BODY = 64 * 1024 * 1024
@@ -318,6 +320,7 @@ class Transport:
         if origin.scheme == "https" and tls is None:
             self._tls = ssl.create_default_context()
         self._idle: deque[Connection] = deque()
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._closed = False
         self._fixed = f"Host: {origin.authority}\r\nUser-Agent: {user_agent}\r\n".encode()
         self._target_prefix = ""
@@ -348,8 +351,7 @@ class Transport:
         to be dead. `while_waiting` is called between sending and receiving.
         """
         limits = Limits(deadline, self._read_timeout if silence is None else silence)
-        head = f"{method} {self._target_prefix}{target} HTTP/1.1\r\n".encode() + self._fixed
-        head += headers
+        head = self._head(method, target, headers)
         pieces: list[Buffer]
         if body is not None:
             size = sum(len(memoryview(piece).cast("B")) for piece in body)
@@ -376,9 +378,42 @@ class Transport:
             connection = self._connect(limits)
             fresh = True
 
+    def begin(
+        self,
+        target: str,
+        headers: bytes,
+        check: Callable[[int, Headers, int], GetReply],
+    ) -> Exchange | None:
+        """Send a GET over an idle connection without blocking; None where that cannot be done.
+
+        `check(status, headers, size)` judges the reply for a body of `size` bytes.
+        """
+        if self._tls is not None:
+            return None
+        connection = self._take_idle(time.monotonic(), certain=False)
+        if connection is None:
+            return None
+        try:
+            sent = connection.send_now(self._head("GET", target, headers) + b"\r\n")
+        except OSError:
+            sent = False
+        if not sent:
+            connection.close()
+            return None
+
+        def judge(head: bytes, size: int) -> GetReply:
+            status, reply_headers, keep = _parse_head(head)
+            if not keep or "transfer-encoding" in reply_headers:
+                raise Unsuited("not a plain reply")
+            return check(status, reply_headers, size)
+
+        return Exchange(connection, judge, self.put_back)
+
     def close(self) -> None:
-        """Close the idle connections; those in use are closed when their replies are read."""
+        """Close the idle connections and break off those in use, whose calls fail at once."""
         self._closed = True
+        for connection in list(self._all):
+            connection.abort()
         while self._idle:
             try:
                 self._idle.pop().close()
@@ -411,7 +446,10 @@ class Transport:
 
         `certain` checks it however short its rest was, since the request cannot be sent twice.
         """
-        now = time.monotonic()
+        connection = self._take_idle(time.monotonic(), certain=certain)
+        return connection if connection is not None else self._connect(limits)
+
+    def _take_idle(self, now: float, *, certain: bool) -> Connection | None:
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -422,7 +460,11 @@ class Transport:
                 connection.close()
                 continue
             return connection
-        return self._connect(limits)
+        return None
+
+    def _head(self, method: str, target: str, headers: bytes) -> bytes:
+        line = f"{method} {self._target_prefix}{target} HTTP/1.1\r\n"
+        return line.encode() + self._fixed + headers
 
     def _exchange(
         self,
@@ -460,6 +502,13 @@ class Transport:
 
     def _connect(self, limits: Limits) -> Connection:
         """Return a new connection, through the proxy and TLS where they are asked for."""
+        connection = self._connected(limits)
+        self._all.add(connection)
+        if self._closed:
+            connection.abort()
+        return connection
+
+    def _connected(self, limits: Limits) -> Connection:
         deadline = min(limits.deadline, time.monotonic() + self._connect_timeout)
         try:
             raw = self._connect_socket(deadline)
