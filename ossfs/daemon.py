@@ -59,6 +59,8 @@ TASK_BYTES = 2 * 1024**2
 """A pyfuse3 task holds a receive buffer of 1 MiB and what its handler holds."""
 TASKS = (16, 128)
 """Least and most handlers at once; between them a sixteenth of the memory limit decides."""
+IDLE_TASKS = 16
+"""Idle handlers kept: with pyfuse3's one, every burst starts and ends tasks by the dozen."""
 
 
 def serve(
@@ -121,7 +123,7 @@ class _Daemon:
                     nursery.start_soon(self._sweep, filesystem)
                     nursery.start_soon(self._watch_signals, filesystem, client)
                     nursery.start_soon(self._once_started)
-                    await pyfuse3.main(min_tasks=self._tasks, max_tasks=self._tasks)
+                    await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=self._tasks)
                     log.info("unmounted %s", options.mountpoint)
                 finally:
                     pyfuse3.close(unmount=True)
