@@ -55,22 +55,27 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
         click.echo(ctx.get_help())
         return
     resolved = validate.resolve(asked, os.environ, validate.Host.here())
-    for note in resolved.notes:
-        complain(note)
     preflight.check_fuse()
     options = resolved.options
-    point, notes = preflight.settle_mountpoint(options.mountpoint, nonempty=options.nonempty)
-    for note in notes:
-        complain(note)
+    point, cleaned = preflight.settle_mountpoint(options.mountpoint, nonempty=options.nonempty)
     options = replace(options, mountpoint=point)
+    notes = [*resolved.notes, *cleaned]
     provider = environment.find(resolved.keys, options.bucket, os.environ)
     config = handover.open_anonymous("ossfs-config", handover.encode(options, provider))
     clean = handover.clean_environment(os.environ, handover.secrets_of(provider))
     if options.foreground:
+        _tell(notes)
         _become(_command(options, config), clean)
     prepare_directory(options.log_dir)
     _start(options, config, clean, started + START_DEADLINE_S)
+    # Only now: a mount that fails says one line, and that is why it failed.
+    _tell(notes)
     say(f"mounted {options.source} on {options.mountpoint}")
+
+
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        complain(note)
 
 
 def _command(options: MountOptions, config: int, word: int | None = None) -> list[str]:

@@ -43,6 +43,8 @@ class Ossfs:
         self.logs = directory / "log"
         self.source = f"oss://{emulator.bucket}"
         self.options = f"oss_endpoint={emulator.endpoint},log_dir={self.logs}"
+        if os.geteuid() != 0:
+            self.options += ",allow_other=false"  # or every mount notes that it may not
         self.keys = {
             "OSS_ACCESS_KEY_ID": emulator.key_id,
             "OSS_ACCESS_KEY_SECRET": emulator.key_secret,

@@ -115,6 +115,12 @@ def test_an_endpoint_that_never_answers(ossfs: Ossfs) -> None:
     refused(reply, ExitStatus.UNREACHABLE, endpoint)
 
 
+def test_a_mount_that_fails_says_why_and_nothing_else(ossfs: Ossfs) -> None:
+    ossfs.source = "oss://no-such-bucket"
+    keys = ",".join(f"{name.lower()}={value}" for name, value in ossfs.keys.items())
+    refused(ossfs.mount("-o", keys), ExitStatus.NO_BUCKET)  # the warning about the secret waits
+
+
 def test_a_refused_mount_leaves_neither_mount_nor_process(ossfs: Ossfs) -> None:
     ossfs.source = "oss://no-such-bucket"
     ossfs.mount()
