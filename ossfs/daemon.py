@@ -294,6 +294,7 @@ def _fuse_options(options: MountOptions) -> set[str]:
         "nosuid",
         "nodev",
         "ro",
+        *options.kernel_words,
     }
     if options.allow_other:
         chosen.add("allow_other")
