@@ -1,0 +1,248 @@
+"""Names: listings, lookups, what a path cannot hold, what costs a request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import oss2
+
+from ossfs.emulator.storage import Storage
+from tests.mount.conftest import MountMaker
+from tests.support.emulator import EmulatorProcess
+from tests.support.mount import Mount, drop_caches, listing, python, run, wait_until
+
+ODD_NAMES = [
+    "with blanks",
+    "hash#percent%plus+question?",
+    "größe-大小-μέγεθος",
+    "new\nline",
+    "%41%2F",
+    "a&b<c>'\"",
+    "n" * 255,
+    "-dash",
+    "back\\slash",
+    "tab\tand\x7f",
+]
+
+
+def test_every_name_a_path_can_hold_is_there_with_its_bytes(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    for number, name in enumerate(ODD_NAMES):
+        bucket.put_object(f"dir {name[:40]}/{name}", f"content {number}".encode())
+    path = mount().path
+    for number, name in enumerate(ODD_NAMES):
+        directory = path / f"dir {name[:40]}"
+        shown = python(
+            "import os, sys; sys.stdout.buffer.write(os.listdir(os.fsencode(sys.argv[1]))[0])",
+            directory,
+        )
+        assert shown.stdout == name.encode()
+        assert run("cat", "--", directory / name).stdout == f"content {number}".encode()
+
+
+def test_keys_no_path_can_hold_are_skipped_counted_and_told_once(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    for key in ("a//b", "x/../y", "./dot", "fine", "l" * 256, "d/" + "m" * 300):
+        bucket.put_object(key, b"1")
+    mounted = mount()
+    for _ in range(3):
+        # `x` holds nothing but the unspeakable `..`; it is a directory all the same.
+        assert sorted(listing(mounted.path)) == ["a", "d", "fine", "x"]
+        assert listing(mounted.path / "a") == listing(mounted.path / "d") == []
+        drop_caches()
+    assert mounted.statistics()["unspeakable_keys"] >= 12
+    assert mounted.log.count("skipping keys that no path can hold") == 1
+
+
+def test_a_file_wins_over_a_directory_of_the_same_name(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    bucket.put_object("both", b"file")
+    bucket.put_object("both/inner", b"hidden")
+    bucket.put_object("both-1", b"sorts between them")
+    path = mount().path
+    assert sorted(listing(path)) == ["both", "both-1"]
+    assert run("cat", path / "both").stdout == b"file"
+    assert run("cat", path / "both" / "inner", check=False).returncode != 0
+
+
+def test_directories_need_no_marker_and_a_marker_is_no_file(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    bucket.put_object("implied/deep/file", b"1")
+    bucket.put_object("marked/", b"")
+    path = mount().path
+    assert sorted(listing(path)) == ["implied", "marked"]
+    assert listing(path / "marked") == []
+    assert listing(path / "implied") == ["deep"]
+    drop_caches()
+    assert run("stat", "-c", "%F", path / "implied" / "deep", path / "marked").stdout.split(b"\n")[
+        :2
+    ] == [b"directory", b"directory"]
+
+
+def test_a_prefix_is_mounted_as_the_root(bucket: oss2.Bucket, mount: MountMaker) -> None:
+    bucket.put_object("data/train/one", b"1")
+    bucket.put_object("data/train/sub/two", b"2")
+    bucket.put_object("data/training", b"not ours")
+    path = mount(prefix="data/train").path
+    assert run("find", ".", "-type", "f", cwd=path).stdout.split() == [b"./one", b"./sub/two"] or (
+        run("find", ".", "-type", "f", cwd=path).stdout.split() == [b"./sub/two", b"./one"]
+    )
+    assert run("cat", path / "sub" / "two").stdout == b"2"
+
+
+def test_a_listing_answers_stats_without_a_head_and_no_xattr_is_asked_for(
+    emulator: EmulatorProcess, bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    for number in range(50):
+        bucket.put_object(f"file-{number}", b"x")
+    mounted = mount()
+    emulator.clear_requests()
+    for _ in range(3):
+        run("ls", "-l", mounted.path)
+    records = emulator.requests()
+    assert [record["method"] for record in records if record["method"] == "HEAD"] == []
+    # With no handler the kernel asks once (ENOSYS) and never again.
+    assert mounted.statistics().get("xattr_requests", 0) == 1
+
+
+def test_attributes_are_what_the_options_say_and_numbers_stay(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    bucket.put_object("dir/file", b"x" * 1025)
+    mtime = bucket.head_object("dir/file").last_modified
+    mounted = mount("uid=12", "gid=34", "file_mode=0640", "dir_mode=0750", "umask=0010")
+    shown = run("stat", "-c", "%a %u %g %s %b %h %Y", mounted.path / "dir" / "file").stdout
+    assert shown.decode().split() == ["640", "12", "34", "1025", "3", "1", str(mtime)]
+    assert run("stat", "-c", "%a %F", mounted.path / "dir").stdout == b"740 directory\n"
+    numbers = run("stat", "-c", "%i", mounted.path / "dir" / "file").stdout
+    run("ls", "-l", mounted.path / "dir")
+    assert run("stat", "-c", "%i", mounted.path / "dir" / "file").stdout == numbers
+    drop_caches()
+    assert run("stat", "-f", "-c", "%l", mounted.path).stdout == b"255\n"
+
+
+def test_missing_names_are_enoent_and_cost_what_they_must(
+    emulator: EmulatorProcess, bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    bucket.put_object("there", b"1")
+    path = mount("negative_timeout=60").path
+    emulator.clear_requests()
+    for _ in range(5):
+        done = run("cat", path / "missing", check=False)
+        assert b"No such file or directory" in done.stderr
+    # One HEAD and one list of a single key; then the kernel remembers.
+    assert [record["method"] for record in emulator.requests()] == ["HEAD", "GET"]
+    assert run("cat", path / "there").stdout == b"1"
+
+
+def test_a_mount_is_read_only_and_says_so(bucket: oss2.Bucket, mount: MountMaker) -> None:
+    bucket.put_object("file", b"1")
+    path = mount().path
+    for command in (
+        ["touch", path / "new"],
+        ["rm", "-f", path / "file"],
+        ["mkdir", path / "dir"],
+        ["mv", path / "file", path / "other"],
+        ["sh", "-c", 'echo x >> "$1"', "sh", path / "file"],
+        ["chmod", "600", path / "file"],
+    ):
+        done = run(*command, check=False)
+        assert b"Read-only file system" in done.stderr, (command, done)
+    assert bucket.get_object("file").read() == b"1"
+
+
+SEEKING = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.opendir.restype = ctypes.c_void_p
+libc.telldir.restype = ctypes.c_long
+for name in ("readdir", "telldir", "rewinddir", "closedir"):
+    getattr(libc, name).argtypes = [ctypes.c_void_p]
+libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
+class Dirent(ctypes.Structure):
+    _fields_ = [("ino", ctypes.c_ulong), ("off", ctypes.c_long), ("reclen", ctypes.c_ushort),
+                ("type", ctypes.c_ubyte), ("name", ctypes.c_char * 256)]
+libc.readdir.restype = ctypes.POINTER(Dirent)
+d = libc.opendir(sys.argv[1].encode())
+def read():
+    entry = libc.readdir(d)
+    return entry.contents.name if entry else None
+cookies, names = [], []
+while True:
+    cookie = libc.telldir(d)
+    name = read()
+    if name is None:
+        break
+    cookies.append(cookie); names.append(name)
+assert len(set(names)) == len(names) == int(sys.argv[2]) + 2, len(names)
+for index in [0, 1, 2, 3, 1500, 2499, 7, 999, 1000, 1001, 1002, 1003, 2001, 2, len(names) - 1]:
+    libc.seekdir(d, cookies[index])
+    following = [read() for _ in range(3)]
+    assert following == (names + [None] * 3)[index:index + 3], (index, following)
+libc.rewinddir(d)
+again = []
+while (name := read()) is not None:
+    again.append(name)
+assert again == names
+libc.closedir(d)
+"""
+
+
+def test_seekdir_telldir_and_rewinddir_are_exact(bucket: oss2.Bucket, mount: MountMaker) -> None:
+    for number in range(1250):
+        bucket.put_object(f"many/{number:05d}", b"")
+        bucket.put_object(f"many/{number:05d}-d/x", b"")
+    python(SEEKING, mount().path / "many", "2500")
+
+
+def test_rewinding_lists_afresh(bucket: oss2.Bucket, mount: MountMaker) -> None:
+    bucket.put_object("dir/a", b"")
+    path = mount("attr_timeout=0").path
+    assert listing(path / "dir") == ["a"]
+    bucket.put_object("dir/b", b"")
+    bucket.delete_object("dir/a")
+    assert listing(path / "dir") == ["b"]
+
+
+def test_after_the_kernel_forgets_only_the_root_is_left(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    for number in range(300):
+        bucket.put_object(f"d{number % 7}/e{number % 3}/file-{number}", b"x")
+    mounted = mount()
+    for _ in range(3):
+        run("find", mounted.path, "-type", "f")
+        run("ls", "-lR", mounted.path)
+        run("grep", "-r", "x", mounted.path)
+        run("cat", mounted.path / "d0" / "missing", check=False)
+    assert mounted.statistics()["inodes"] > 300
+
+    def forgotten() -> bool:
+        drop_caches()
+        return bool(mounted.statistics()["inodes"] == 1)
+
+    wait_until(forgotten)
+
+
+def test_a_large_directory_costs_a_list_a_thousand_and_no_head(tmp_path: Path) -> None:
+    count = 100_000
+    with Storage(tmp_path / "data", fast_etags=True) as storage:
+        big = storage.bucket("test-bucket", create=True)
+        with big.batch():
+            for number in range(count):
+                big.put_bytes(b"file-%06d" % number)
+    with (
+        EmulatorProcess(tmp_path / "data", fast_etags=True) as emulator,
+        Mount(emulator, tmp_path / "mounted") as mounted,
+    ):
+        emulator.clear_requests()
+        shown = run("ls", "-l", mounted.path).stdout
+        assert shown.count(b"\n") == count + 1
+        records = emulator.requests()
+        lists = [record for record in records if record["sub"] == "list-type"]
+        assert len(lists) <= 101
+        assert [record for record in records if record["method"] == "HEAD"] == []
