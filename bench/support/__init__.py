@@ -1,0 +1,1 @@
+"""What the benchmarks share: the rig, and how a table is printed."""
