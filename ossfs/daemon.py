@@ -9,6 +9,7 @@ to the log.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -71,6 +72,11 @@ def serve(
     `ready` is called once the kernel talks to us. Raises UserError when the mount cannot start;
     returns after a clean unmount.
     """
+    # Inodes come by the hundred thousand and form no garbage cycles (a name that goes takes its
+    # links along): at Python's threshold of 700 the collector would walk all of them again and
+    # again. What start-up made is here to stay.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     try:
         trio.run(_Daemon(options, credentials, ready).run)
     except BaseExceptionGroup as group:

@@ -165,13 +165,23 @@ class Operations(pyfuse3.Operations):
 
     @_guarded
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        # One object serves the whole page: readdir_reply copies what it is given.
+        # One object serves the whole page (readdir_reply copies what it is given), and what the
+        # entries of a page have in common is set once: at 100,000 entries each setter counts.
         shown = EntryAttributes()
-        fill = self._fill
+        filled: type[Inode] | None = None
+        deadline = -1.0
         reply = pyfuse3.readdir_reply
+        remaining = self.filesystem.remaining
 
         def emit(name: bytes, inode: Inode, cookie: int) -> bool:
-            fill(shown, inode)
+            nonlocal filled, deadline
+            kind = type(inode)
+            if kind is filled and kind is not Directory and inode.deadline == deadline:
+                shown.st_ino = cast(Any, inode.number)
+                self._fill_version(shown, inode)
+            else:
+                self._fill(shown, inode, remaining(inode))
+                filled, deadline = kind, inode.deadline
             return bool(reply(token, name, shown, cookie))
 
         await self.filesystem.read_directory(fh, start_id, emit)
@@ -198,30 +208,33 @@ class Operations(pyfuse3.Operations):
 
     def _attributes(self, inode: Inode) -> EntryAttributes:
         shown = EntryAttributes()
-        self._fill(shown, inode)
+        self._fill(shown, inode, self.filesystem.remaining(inode))
         return shown
 
-    def _fill(self, shown: EntryAttributes, inode: Inode) -> None:
-        if isinstance(inode, Directory):
-            shown.st_mode = cast(Any, self._dir_mode)
-            shown.st_nlink = 1  # what find takes as "subdirectories not counted"
-            shown.st_size = 0
-            shown.st_blocks = 0
-            time_ns = self._dir_time
-        else:
-            shown.st_mode = cast(Any, self._file_mode)
-            shown.st_nlink = 1
-            shown.st_size = inode.size
-            shown.st_blocks = (inode.size + 511) >> 9
-            time_ns = inode.mtime * 1_000_000_000
+    def _fill(self, shown: EntryAttributes, inode: Inode, remaining: float) -> None:
         presentation = self.presentation
         shown.st_ino = cast(Any, inode.number)
+        shown.st_nlink = 1  # of a directory: what find takes as "subdirectories not counted"
         shown.st_uid = presentation.uid
         shown.st_gid = presentation.gid
         shown.st_blksize = BLOCK_SIZE
+        shown.entry_timeout = remaining
+        shown.attr_timeout = remaining
+        if isinstance(inode, Directory):
+            shown.st_mode = cast(Any, self._dir_mode)
+            shown.st_size = 0
+            shown.st_blocks = 0
+            shown.st_atime_ns = shown.st_mtime_ns = shown.st_ctime_ns = self._dir_time
+        else:
+            shown.st_mode = cast(Any, self._file_mode)
+            self._fill_version(shown, inode)
+
+    def _fill_version(self, shown: EntryAttributes, inode: Inode) -> None:
+        """Set what differs between two files of a page."""
+        size = inode.size
+        shown.st_size = size
+        shown.st_blocks = (size + 511) >> 9
+        time_ns = inode.mtime * 1_000_000_000
         shown.st_atime_ns = time_ns
         shown.st_mtime_ns = time_ns
         shown.st_ctime_ns = time_ns
-        remaining = self.filesystem.remaining(inode)
-        shown.entry_timeout = remaining
-        shown.attr_timeout = remaining

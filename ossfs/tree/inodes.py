@@ -17,6 +17,7 @@ bytes (bench/tree.py): slots, shared deadlines, an ETag of 32 hex digits as 16 b
 
 from __future__ import annotations
 
+from binascii import unhexlify
 from collections.abc import Iterator
 
 ROOT = 1
@@ -66,12 +67,12 @@ class Inode:
     @etag.setter
     def etag(self, value: str) -> None:
         # OSS words an MD5 ETag as 32 upper-case hex digits: half the memory as bytes.
-        if len(value) == 32 and value.isalnum() and value == value.upper():
+        if len(value) == 32 and value.isupper():
             try:
-                self._etag = bytes.fromhex(value)
+                self._etag = unhexlify(value)
                 return
             except ValueError:
-                pass  # alphanumeric, but not hex: kept as it is below
+                pass  # upper case, but not hex: kept as it is below
         self._etag = value
 
     @property
@@ -140,11 +141,12 @@ class InodeTable:
 
     def add(self, kind: type[Inode], parent: Directory, name: bytes) -> Inode:
         """Make a new inode the one that `name` in `parent` stands for."""
-        inode = kind(self._next, parent, name)
-        self._next += 1  # never used again while mounted: st_ino stays unique without generations
-        self._inodes[inode.number] = inode
-        old = parent.children.get(name)
-        parent.children[name] = inode
+        number = self._next  # never used again while mounted: st_ino is unique, no generations
+        self._next = number + 1
+        inode = self._inodes[number] = kind(number, parent, name)
+        children = parent.children
+        old = children.get(name)
+        children[name] = inode
         if old is not None:
             self.release(old)
         return inode

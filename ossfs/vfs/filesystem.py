@@ -243,9 +243,10 @@ class FileSystem:
                 if child is not None:
                     self.inodes.detach(child)
                 raise FileSystemError(errno.ENOENT) from None
-            return self._adopt_directory(parent, name, asked)
-        symlink = info.type is ObjectType.SYMLINK
-        return self._adopt_file(parent, name, info.size, info.mtime, info.etag, symlink, asked)
+            return self._adopt_directory(parent, name, asked + self._policy.attr_timeout)
+        kind = Symlink if info.type is ObjectType.SYMLINK else Inode
+        deadline = asked + self._policy.attr_timeout
+        return self._adopt_file(parent, name, info.size, info.mtime, info.etag, kind, deadline)
 
     def _adopt_file(
         self,
@@ -254,40 +255,41 @@ class FileSystem:
         size: int,
         mtime: int,
         etag: str,
-        symlink: bool,
-        asked: float,
+        kind: type[Inode],
+        deadline: float,
     ) -> Inode:
         """Make `name` stand for this version: the inode that is there if it is the same one."""
-        kind = Symlink if symlink else Inode
         inode = parent.children.get(name)
         if inode is None or type(inode) is not kind or inode.etag not in ("", etag):
             inode = self.inodes.add(kind, parent, name)
+            inode.etag = etag
+        elif not inode.etag:
+            inode.etag = etag
         inode.size = size
         inode.mtime = mtime
-        if not inode.etag:
-            inode.etag = etag
-        inode.deadline = asked + self._policy.attr_timeout
+        inode.deadline = deadline
         return inode
 
-    def _adopt_directory(self, parent: Directory, name: bytes, asked: float) -> Inode:
+    def _adopt_directory(self, parent: Directory, name: bytes, deadline: float) -> Inode:
         inode = parent.children.get(name)
         if not isinstance(inode, Directory):
             inode = self.inodes.add(Directory, parent, name)
-        inode.deadline = asked + self._policy.attr_timeout
+        inode.deadline = deadline
         return inode
 
     def _adopt_named(
-        self, parent: Directory, name: bytes, entry: ListEntry | None, asked: float
+        self, parent: Directory, name: bytes, entry: ListEntry | None, deadline: float
     ) -> Inode:
         """Take a listing's word for a name; never older than what is known."""
-        deadline = asked + self._policy.attr_timeout
         inode = parent.children.get(name)
         if inode is not None and inode.deadline > deadline:
             return inode
         if entry is None:
-            return self._adopt_directory(parent, name, asked)
+            return self._adopt_directory(parent, name, deadline)
         if not entry.symlink:
-            return self._adopt_file(parent, name, entry.size, entry.mtime, entry.etag, False, asked)
+            return self._adopt_file(
+                parent, name, entry.size, entry.mtime, entry.etag, Inode, deadline
+            )
         # Size and ETag of the entry are the link's own: leave both to a full HEAD.
         if not isinstance(inode, Symlink):
             inode = self.inodes.add(Symlink, parent, name)
@@ -340,10 +342,11 @@ class FileSystem:
         if page is None:
             return
         index = position - 2 - page.first
-        adopt, asked = self._adopt_named, page.asked
+        adopt = self._adopt_named
+        deadline = page.asked + self._policy.attr_timeout  # one float for all of them
         named: Named
         for named in page.names[index:] if index else page.names:
-            inode = adopt(directory, named.name, named.entry, asked)
+            inode = adopt(directory, named.name, named.entry, deadline)
             position += 1
             if not emit(named.name, inode, position):
                 self.inodes.release(inode)
