@@ -201,6 +201,7 @@ class Reader:
     def _note(self, offset: int, end: int, now: float) -> bool:
         """Follow the position; say whether this READ continues the sequence."""
         if self._window is None:
+            beginning = not self._streak and offset < BLOCK
             if offset == self._position and self._streak:
                 self._streak += 1
                 if self._streak >= STREAK and self._reading.limits.total:
@@ -209,7 +210,7 @@ class Reader:
                 self._streak = 1
                 self._behind = offset // BLOCK
             self._position = end
-            return self._window is not None or offset < BLOCK
+            return self._window is not None or beginning
         gap = offset - self._position
         tolerance = self._reading.tolerance
         pusher = self._reading.pusher
@@ -225,7 +226,7 @@ class Reader:
         self._streak = 1
         self._position = end
         self._behind = offset // BLOCK
-        return offset < BLOCK
+        return False
 
     def _open_window(self, end: int, now: float) -> None:
         reading = self._reading

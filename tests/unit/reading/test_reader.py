@@ -1,0 +1,232 @@
+"""Readers: what is fetched for which READs, and what is given back."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+
+from ossfs.reading.blocks import BLOCK
+from ossfs.reading.content import Content
+from ossfs.reading.pushing import GROUP, Pusher
+from ossfs.reading.reader import QUIET, Reader
+from ossfs.store.errors import Changed, StoreError, Unavailable
+from ossfs.store.plan import Raise, Rule
+from tests.support.core import MIB, Core, core, run
+
+RNG = random.Random(3)
+
+
+def opened(made: Core, data: bytes, key: bytes = b"key") -> Reader:
+    made.put(key, data)
+    info = made.bucket.head(key, deadline=1e9)
+    content = Content(made.source, key, info.size, info.etag)
+    return made.reading.open(content, 2)
+
+
+def fetched(made: Core) -> int:
+    """Bytes of all GETs so far."""
+    return sum(call.size for call in made.store.calls if call.op == "get_range_into")
+
+
+async def read_all(reader: Reader, size: int, step: int) -> bytes:
+    pieces = []
+    for offset in range(0, size, step):
+        pieces.append(bytes(await reader.read(offset, step)))
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("size", [1, 4096, BLOCK - 1, BLOCK, 3 * BLOCK + 7, 21 * BLOCK + 5])
+@pytest.mark.parametrize("step", [65_536, 131_072, 1_000_000, BLOCK])
+def test_a_sequential_read_is_right_and_fetches_every_byte_once(size: int, step: int) -> None:
+    data = RNG.randbytes(size)
+
+    async def main() -> None:
+        async with core(memory=64 * MIB, chunk=4 * MIB) as made:
+            reader = opened(made, data)
+            assert await read_all(reader, size, step) == data
+            assert fetched(made) == size
+            reader.close()
+            reader.content.drop_all()
+            await trio.testing.wait_all_tasks_blocked()
+            assert made.budget.used == 0
+
+    run(main)
+
+
+def test_reads_that_arrive_out_of_order_are_one_sequence() -> None:
+    data = RNG.randbytes(64 * MIB)
+
+    async def main() -> None:
+        async with core(chunk=4 * MIB) as made:
+            made.reading.tolerance = 16 * MIB
+            reader = opened(made, data)
+            offsets = list(range(0, len(data), BLOCK))
+            for start in range(4, len(offsets) - 8, 8):
+                offsets[start : start + 8] = RNG.sample(offsets[start : start + 8], 8)
+
+            async def read(offset: int) -> None:
+                assert bytes(await reader.read(offset, BLOCK)) == data[offset : offset + BLOCK]
+
+            for start in range(0, len(offsets), 4):
+                async with trio.open_nursery() as nursery:
+                    for offset in offsets[start : start + 4]:
+                        nursery.start_soon(read, offset)
+            assert fetched(made) == len(data)
+
+    run(main)
+
+
+def test_random_reads_fetch_just_what_they_ask_for() -> None:
+    data = RNG.randbytes(40 * MIB)
+
+    async def main() -> None:
+        async with core() as made:
+            reader = opened(made, data)
+            for _ in range(100):
+                offset = RNG.randrange(1, 9000) * 4096
+                assert bytes(await reader.read(offset, 4096)) == data[offset : offset + 4096]
+            assert fetched(made) <= 100 * 4096
+            assert made.reading.streaming == 0
+            assert made.budget.used == 0
+
+    run(main)
+
+
+def test_a_small_object_is_one_get_and_reading_past_its_end_is_empty() -> None:
+    async def main() -> None:
+        async with core() as made:
+            reader = opened(made, b"x" * (3 * MIB))
+            assert bytes(await reader.read(2 * MIB, BLOCK)) == b"x" * MIB
+            assert bytes(await reader.read(0, BLOCK)) == b"x" * MIB
+            assert bytes(await reader.read(3 * MIB, 10)) == b""
+            assert bytes(await reader.read(3 * MIB - 5, 10)) == b"xxxxx"
+            assert len([c for c in made.store.calls if c.op == "get_range_into"]) <= 3
+
+    run(main)
+
+
+def test_a_quiet_reader_gives_its_window_back() -> None:
+    async def main() -> None:
+        async with core() as made:
+            reader = opened(made, bytes(64 * MIB))
+            await read_all(reader, 4 * MIB, BLOCK)
+            await trio.testing.wait_all_tasks_blocked()
+            assert made.budget.used > 0
+            made.reading.sweep()
+            assert made.budget.used > 0, "not quiet for long enough"
+            await trio.sleep(QUIET + 1)
+            made.reading.sweep()
+            assert made.budget.used == 0
+            assert made.reading.streaming == 0
+            assert bytes(await reader.read(4 * MIB, 10)) == bytes(10)
+
+    run(main)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+def test_twenty_readers_finish_on_a_handful_of_blocks(blocks: int) -> None:
+    async def main() -> None:
+        async with core(memory=blocks * BLOCK, chunk=2 * MIB) as made:
+            data = {number: RNG.randbytes(3 * MIB + number) for number in range(20)}
+
+            async def read(number: int) -> None:
+                reader = opened(made, data[number], b"key-%d" % number)
+                assert await read_all(reader, len(data[number]), 131_072) == data[number]
+                reader.close()
+                reader.content.drop_all()
+
+            with trio.fail_after(3600):
+                async with trio.open_nursery() as nursery:
+                    for number in data:
+                        nursery.start_soon(read, number)
+            assert made.budget.used == 0
+            assert made.budget.peak <= blocks * BLOCK
+
+    run(main)
+
+
+def test_a_changed_object_fails_every_later_fetch_and_keeps_what_is_here() -> None:
+    async def main() -> None:
+        async with core() as made:
+            reader = opened(made, b"o" * (20 * MIB))
+            assert bytes(await reader.read(0, BLOCK)) == b"o" * MIB
+            assert bytes(await reader.read(MIB, BLOCK)) == b"o" * MIB
+            made.put(b"key", b"n" * (20 * MIB))
+            seen = set()
+            for offset in range(2 * MIB, 20 * MIB, MIB):
+                try:
+                    seen |= set(bytes(await reader.read(offset, BLOCK)))
+                except Changed:
+                    seen.add(0)
+            assert seen <= {ord("o"), 0}
+            assert 0 in seen
+            made.store.calls.clear()
+            with pytest.raises(Changed):
+                await reader.read(19 * MIB, BLOCK)
+            assert made.store.calls == [], "nothing more is asked of a version that is gone"
+
+    run(main)
+
+
+def test_a_failed_get_is_an_error_to_its_reader_and_the_next_read_tries_again(
+    expect_log: object,
+) -> None:
+    expect_log("failed after")  # type: ignore[operator]
+
+    async def main() -> None:
+        async with core() as made:
+            reader = opened(made, b"x" * BLOCK)
+            made.store.add(Rule("get_range_into", Raise(Unavailable("down")), times=50))
+            with pytest.raises(StoreError):
+                await reader.read(0, BLOCK)
+            made.store.heal()
+            assert bytes(await reader.read(0, BLOCK)) == b"x" * BLOCK
+            reader.close()
+            reader.content.drop_all()
+            assert made.budget.used == 0
+
+    run(main)
+
+
+def test_pages_are_pushed_a_group_ahead_without_heartbeats_and_never_past_the_end() -> None:
+    size = 5 * GROUP * BLOCK + 12_345
+    data = RNG.randbytes(size)
+
+    async def main() -> None:
+        async with core() as made:
+            pushed: dict[int, bytes] = {}
+
+            def push(inode: int, pieces: object, wanted: object, done: object) -> bool:
+                assert inode == 2
+                flags = []
+                for offset, view in pieces:  # type: ignore[attr-defined]
+                    flags.append(wanted(offset))  # type: ignore[operator]
+                    if flags[-1]:
+                        pushed[offset] = bytes(view)
+                made.source.token.run_sync_soon(done, flags)
+                return True
+
+            made.reading.pusher = Pusher(push)
+            reader = opened(made, data)
+            position = 0
+            while position < size:  # the kernel READs only what was not pushed
+                if position in pushed:
+                    position += len(pushed[position])
+                    continue
+                got = bytes(await reader.read(position, 131_072))
+                assert got == data[position : position + len(got)]
+                position += len(got)
+                await trio.testing.wait_all_tasks_blocked()
+            assert pushed
+            for offset, piece in pushed.items():
+                assert piece == data[offset : offset + len(piece)]
+                assert offset % (GROUP * BLOCK) != 0, "the heartbeat is left out"
+                assert offset + len(piece) <= size
+            reader.close()
+            reader.content.drop_all()
+            await trio.testing.wait_all_tasks_blocked()
+            assert made.budget.used == 0
+
+    run(main)

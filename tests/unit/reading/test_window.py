@@ -1,0 +1,52 @@
+"""The window widens where waiting pays, and only there."""
+
+from __future__ import annotations
+
+from ossfs.reading.window import COMFORT, MINIMUM, Window
+
+MIB = 1 << 20
+
+
+def drive(window: Window, rate_at: object, seconds: float) -> None:
+    """Read at the rate (bytes a second) that `rate_at(window size)` gives, always waiting."""
+    now = 0.0
+    while now < seconds:
+        now += MIB / rate_at(window.size)  # type: ignore[operator]
+        window.stalled()
+        window.advance(MIB, now)
+
+
+def test_it_starts_small_and_reaches_comfort_by_reading_on() -> None:
+    window = Window(512 * MIB, 0.0)
+    assert window.size == MINIMUM
+    window.advance(MINIMUM, 0.001)
+    window.advance(2 * MINIMUM, 0.002)
+    assert window.size == COMFORT
+    for turn in range(1000):
+        window.advance(MIB, turn)
+    assert window.size == COMFORT, "a reader that never waits needs no more"
+
+
+def test_latency_widens_it_until_the_rate_stops_growing() -> None:
+    window = Window(512 * MIB, 0.0)
+    drive(window, lambda size: min(size * 5, 640 * MIB), 20)
+    assert window.size >= 128 * MIB
+
+
+def test_a_cpu_bound_reader_stays_at_comfort() -> None:
+    window = Window(512 * MIB, 0.0)
+    sizes = set()
+
+    def rate(size: int) -> int:
+        sizes.add(size)
+        return 1500 * MIB
+
+    drive(window, rate, 20)
+    assert max(sizes) <= 2 * COMFORT
+    assert window.size == COMFORT
+
+
+def test_it_never_passes_its_maximum() -> None:
+    window = Window(5 * MIB, 0.0)
+    drive(window, lambda size: size, 100)
+    assert window.size <= 5 * MIB

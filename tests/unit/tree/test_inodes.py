@@ -1,0 +1,95 @@
+"""The inode table: exact lookup counts, keys by walking up, versions that never change."""
+
+from __future__ import annotations
+
+from ossfs.tree.inodes import ROOT, Directory, Inode, InodeTable
+
+
+def directory(table: InodeTable, parent: Directory, name: bytes) -> Directory:
+    made = table.add(Directory, parent, name)
+    assert isinstance(made, Directory)
+    return made
+
+
+def test_keys_are_derived_by_walking_up() -> None:
+    table = InodeTable(b"mounted/prefix/")
+    folder = directory(table, table.root, b"a")
+    inner = directory(table, folder, b"b")
+    assert table.root.key == b"mounted/prefix/"
+    assert inner.key == b"mounted/prefix/a/b/"
+    assert table.add(Inode, inner, b"c").key == b"mounted/prefix/a/b/c"
+    assert table.add(Inode, table.root, b"d").key == b"mounted/prefix/d"
+
+
+def test_an_inode_lives_until_the_kernel_forgets_it_and_takes_its_parents_along() -> None:
+    table = InodeTable(b"")
+    folder = directory(table, table.root, b"a")
+    inner = directory(table, folder, b"b")
+    file = table.add(Inode, inner, b"c")
+    for inode in (folder, inner, file):
+        inode.lookups = 2
+    table.forget(folder.number, 2)
+    table.forget(inner.number, 2)
+    assert len(table) == 4, "a directory with children stays"
+    table.forget(file.number, 1)
+    assert len(table) == 4
+    table.forget(file.number, 1)
+    assert len(table) == 1
+    assert table.root.children == {}
+
+
+def test_an_open_inode_outlives_its_lookups() -> None:
+    table = InodeTable(b"")
+    file = table.add(Inode, table.root, b"f")
+    file.lookups, file.opened = 1, object()
+    table.forget(file.number, 1)
+    assert file in table
+    file.opened = None
+    table.release(file)
+    assert file not in table
+
+
+def test_a_new_version_takes_the_name_and_the_old_one_lives_on() -> None:
+    table = InodeTable(b"")
+    old = table.add(Inode, table.root, b"f")
+    old.lookups = 1
+    new = table.add(Inode, table.root, b"f")
+    new.lookups = 1
+    assert not old.attached
+    assert new.attached
+    assert table[old.number] is old
+    assert table[new.number] is new
+    table.forget(old.number, 1)
+    assert table.root.children == {b"f": new}
+
+
+def test_numbers_are_never_used_again() -> None:
+    table = InodeTable(b"")
+    seen = {ROOT}
+    for _ in range(100):
+        inode = table.add(Inode, table.root, b"f")
+        assert inode.number not in seen
+        seen.add(inode.number)
+        table.release(inode)
+
+
+def test_every_etag_comes_back_as_it_went_in() -> None:
+    inode = Inode(2, None, b"f")
+    for etag in (
+        "",
+        "65BE2BC0B6D86630AEE8F3DB31E79C71",
+        "65be2bc0b6d86630aee8f3db31e79c71",
+        "0" * 32,
+        "ABC-12",
+        "Z" * 32,
+        "65BE2BC0B6D86630 EE8F3DB31E79C71",
+    ):
+        inode.etag = etag
+        assert inode.etag == etag
+
+
+def test_the_root_is_never_forgotten() -> None:
+    table = InodeTable(b"")
+    table.forget(ROOT, 100)
+    assert table.root in table
+    table.forget(12345, 1)  # a number nobody knows is no error
