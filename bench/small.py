@@ -1,7 +1,7 @@
 """Small files: 64 readers through the mount beside the same GETs made directly and by curl -Z.
 
 Three thousand files of 128 KiB, listed before (as a data loader does), page cache
-dropped. The readers check the CRC of every file they read.
+dropped before the listing. The readers check the CRC of every file they read.
 """
 
 from __future__ import annotations
@@ -83,7 +83,6 @@ def get_directly(store: OssStore, count: int, readers: int, wanted: int) -> None
 def read_mounted(emulator: EmulatorProcess, count: int, readers: int, wanted: int) -> Sample:
     with mounted(emulator) as mount:
         folder = mount.path / "files"
-        quietly("ls", "-l", str(folder))
 
         def work() -> None:
             processes = min(PROCESSES, readers)
@@ -95,7 +94,12 @@ def read_mounted(emulator: EmulatorProcess, count: int, readers: int, wanted: in
             if any(process.wait() for process in started):
                 raise SystemExit("a reader failed")
 
-        return timed(emulator, lambda: daemon_cpu(mount.pid), work)
+        return timed(
+            emulator,
+            lambda: daemon_cpu(mount.pid),
+            work,
+            prepare=lambda: quietly("ls", "-l", str(folder)),
+        )
 
 
 def main() -> None:

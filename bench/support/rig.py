@@ -89,9 +89,18 @@ def own_cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def timed(emulator: EmulatorProcess, cpu: Callable[[], float], work: Callable[[], None]) -> Sample:
-    """Run `work` on a cold page cache and say what it cost."""
+def timed(
+    emulator: EmulatorProcess,
+    cpu: Callable[[], float],
+    work: Callable[[], None],
+    prepare: Callable[[], None] = lambda: None,
+) -> Sample:
+    """Run `work` on a cold page cache and say what it cost.
+
+    `prepare` runs between the two: dropping the caches makes the kernel forget names as well.
+    """
     drop_caches()
+    prepare()
     emulator.clear_requests()
     before, begun = cpu(), time.perf_counter()
     work()
