@@ -5,9 +5,9 @@ distant or merely busy daemon stalls it. Fetched cells are therefore stored stra
 the page cache (`notify_store`), and the READs for them never come.
 
 The first SMALL bytes of every group of GROUP units are left out: their READ is the
-heartbeat that tells how far the reader has come, and it pushes the next group. So at
-most two groups lie unread in the page cache, and a push is a group ahead of the READs
-in flight; what has a READ outstanding is never pushed, for notify_store would wait for
+heartbeat that tells how far the reader has come, and it pushes the next DEPTH groups.
+So no more than those lie unread in the page cache, and a push is ahead of the READs in
+flight; what has a READ outstanding is never pushed, for notify_store would wait for
 it. Pushing is done by another thread (`Push`), which reports back once a batch; cells
 are pinned meanwhile.
 """
@@ -24,6 +24,8 @@ GROUP = 8
 """Units between heartbeats: one READ in 8 MiB."""
 
 
+DEPTH = 2
+"""Groups pushed ahead: a reader runs through one faster than the next can be pushed."""
 NEAR = 512 * 1024
 """Bytes beyond the last READ in which the next ones may be under way already."""
 
@@ -48,22 +50,22 @@ class Push(Protocol):
 class Pusher:
     """Decides what to push for every reader of a mount."""
 
-    reach = 3 * GROUP * BLOCK
-    """Bytes a window must span for pushing to keep up: two groups and the request on its way."""
+    reach = (DEPTH + 2) * GROUP * BLOCK
+    """Bytes a window must span for pushing to keep up: this group, those pushed, one on its way."""
 
     def __init__(self, push: Push) -> None:
         self._push = push
 
     def reading(self, inode: int, content: Content, unit: int) -> None:
-        """Note that the kernel READs `unit`: push what is here of the next group."""
+        """Note that the kernel READs `unit`: push what is here of the next groups."""
         start = (unit // GROUP + 1) * GROUP
         cells: list[tuple[int, Cell]] = []
         pieces: list[tuple[int, memoryview]] = []
-        for ahead in range(start, start + GROUP):
+        for ahead in range(start, start + DEPTH * GROUP):
             cell = content.cells.get(ahead)
             if cell is None or not cell.ready or cell.pins or cell.consumed:
                 continue
-            skip = SMALL if ahead == start else 0
+            skip = 0 if ahead % GROUP else SMALL
             if cell.size > skip:
                 cells.append((ahead, cell))
                 pieces.append((ahead * BLOCK + skip, cell.block.view[skip : cell.size]))
