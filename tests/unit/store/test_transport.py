@@ -543,10 +543,13 @@ def test_a_certificate_nobody_vouches_for_is_refused(server_side: ssl.SSLContext
 
 
 def test_a_certificate_for_another_name_is_refused(
-    certificate: Path, server_side: ssl.SSLContext
+    certificate: Path, server_side: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trusting = ssl.create_default_context(cafile=str(certificate))
     with CannedServer([OK], tls=server_side) as server:
+        # A minimal root has no /etc/hosts, so not even localhost has an address there.
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         transport = Transport(Origin("https", "localhost", server.port), tls=trusting)
         with pytest.raises(Unavailable, match="certificate of localhost"):
             get(transport)
