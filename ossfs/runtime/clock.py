@@ -1,4 +1,4 @@
-"""Time as a parameter, so that tests move it by hand instead of sleeping.
+"""Time as a parameter, so that tests move it instead of sleeping.
 
 `Clock` is read by caches and retry rules. Waiting is trio's business
 (`trio.sleep`, mocked by `trio.testing.MockClock`), never this module's.
@@ -27,22 +27,3 @@ class SystemClock:
 
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
-
-
-class ManualClock:
-    """A clock that moves only when told to; for tests."""
-
-    def __init__(self, start: float = 1_000.0, wall: float = 1_700_000_000.0) -> None:
-        self._now = start
-        self._wall = wall
-
-    def monotonic(self) -> float:
-        return self._now
-
-    def wall(self) -> float:
-        return self._wall
-
-    def advance(self, seconds: float) -> None:
-        """Move both clocks forward by `seconds`."""
-        self._now += seconds
-        self._wall += seconds

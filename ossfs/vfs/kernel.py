@@ -15,13 +15,3 @@ class KernelCaches(Protocol):
     def drop_attributes(self, inode: int) -> None:
         """Make the kernel ask for the attributes of `inode` again; its pages stay."""
         ...
-
-
-class NoCaches:
-    """Nobody caches: for the file system without a mount."""
-
-    def drop_name(self, parent: int, name: bytes) -> None:
-        """Do nothing: there is no name cache."""
-
-    def drop_attributes(self, inode: int) -> None:
-        """Do nothing: there is no attribute cache."""

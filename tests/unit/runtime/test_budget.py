@@ -1,0 +1,124 @@
+"""One budget: bounded, fair, and never the reason that a read fails."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from ossfs.runtime.budget import Budget
+from tests.support.core import run
+
+
+def test_it_grants_up_to_its_limit_and_no_further() -> None:
+    budget = Budget(10)
+    assert budget.try_take(6)
+    assert not budget.try_take(5)
+    assert budget.try_take(4)
+    assert (budget.used, budget.free, budget.peak) == (10, 0, 10)
+    budget.give(10)
+    assert (budget.used, budget.peak) == (0, 10)
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError):
+        Budget(0)
+
+
+def test_charges_may_overdraw_it_and_then_nobody_is_granted_anything() -> None:
+    budget = Budget(10)
+    budget.charge(15)
+    assert budget.free == -5
+    assert not budget.try_take(1)
+    budget.give(15)
+    assert budget.try_take(1)
+
+
+def test_comfort_is_reclaimed_before_anybody_waits() -> None:
+    budget = Budget(10)
+    asked = []
+
+    def reclaim(wanted: int) -> int:
+        asked.append(wanted)
+        budget.give(8)
+        return 8
+
+    budget.add_reclaimer(reclaim)
+    budget.charge(8)
+    assert not budget.try_take(6), "only who asks for it takes comfort away"
+    assert budget.try_take(6, reclaim=True)
+    assert asked == [4]
+    assert budget.used == 6
+
+
+def test_who_waits_is_served_in_turn_and_nobody_jumps_the_queue() -> None:
+    async def main() -> None:
+        budget = Budget(10)
+        await budget.take(10)
+        order = []
+
+        async def want(size: int) -> None:
+            await budget.take(size)
+            order.append(size)
+
+        async with trio.open_nursery() as nursery:
+            for size in (7, 2, 5):
+                nursery.start_soon(want, size)
+                await trio.testing.wait_all_tasks_blocked()
+            budget.give(3)
+            await trio.testing.wait_all_tasks_blocked()
+            assert order == [], "two bytes would fit, but seven are first"
+            assert not budget.try_take(1)
+            budget.give(7)
+            await trio.testing.wait_all_tasks_blocked()
+            assert order == [7, 2]
+            budget.give(9)
+        assert order == [7, 2, 5]
+        assert budget.used == 5
+
+    run(main)
+
+
+def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        budget = Budget(10)
+        await budget.take(10)
+        with trio.move_on_after(1):
+            await budget.take(5)
+        assert budget.waiting == 0
+        budget.give(10)
+        assert budget.try_take(10)
+
+    run(main)
+
+
+def test_a_request_over_the_limit_is_granted_alone() -> None:
+    async def main() -> None:
+        budget = Budget(10)
+        await budget.take(25)
+        assert budget.used == 25
+        budget.give(25)
+
+    run(main)
+
+
+def test_a_nudge_lets_the_first_look_again() -> None:
+    async def main() -> None:
+        budget = Budget(10)
+        await budget.take(10)
+        arrived = []
+
+        def reclaim(wanted: int) -> int:
+            if not arrived:
+                return 0
+            budget.give(10)
+            return 10
+
+        budget.add_reclaimer(reclaim)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(budget.take, 4)
+            await trio.testing.wait_all_tasks_blocked()
+            arrived.append("a cell that may be taken back")
+            budget.nudge()
+        assert budget.used == 4
+
+    run(main)
