@@ -96,7 +96,9 @@ def test_a_bucket_that_vanished_is_an_io_error_and_not_an_empty_directory(
 
 def test_keys_that_expire_are_an_access_error_and_say_so(tmp_path: Path) -> None:
     with (
-        EmulatorProcess(tmp_path / "data", token="temporary", token_expires=time.time() + 6) as emu,
+        EmulatorProcess(
+            tmp_path / "data", token="temporary", token_expires=time.time() + 10
+        ) as emu,
         Mount(emu, tmp_path / "m", "attr_timeout=0") as mounted,
     ):
         emu.oss2_bucket().put_object("file", b"1")
