@@ -1,6 +1,8 @@
 """`ls -l` of a directory of 100,000 objects beside paging the same listing through the store.
 
-Exits non-zero when the listing takes more than 101 list requests or any HEAD.
+The entries are as varied as those of a real bucket: a size, an ETag and a time of its own
+each. Exits non-zero when a name or a size is missing, or when the listing takes more than
+101 list requests or any HEAD.
 """
 
 from __future__ import annotations
@@ -25,10 +27,31 @@ from bench.support.rig import (
     timed,
     turn_about,
 )
+from ossfs.emulator.records import NORMAL, PLAIN, Record
 from ossfs.emulator.storage import Bucket
 from ossfs.store.client import StoreClient
 from ossfs.store.oss import OssStore
 from tests.support.emulator import EmulatorProcess
+
+FIRST_TIME = 1_700_000_000
+
+
+def record(number: int) -> Record:
+    """Return what the index holds of an object; nobody reads its bytes."""
+    return Record(
+        b"file-%06d.jpg" % number,
+        NORMAL,
+        size_of(number),
+        FIRST_TIME + number * 7,
+        f"{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128):032X}",
+        0,
+        PLAIN,
+        (),
+    )
+
+
+def size_of(number: int) -> int:
+    return 20_000 + number * 7919 % 500_000
 
 
 def page_through(store: OssStore, count: int) -> None:
@@ -36,36 +59,50 @@ def page_through(store: OssStore, count: int) -> None:
 
     async def main() -> None:
         client = StoreClient(store, request_timeout=60)
-        token, seen = None, 0
+        token, seen, size = None, 0, 0
         while True:
             page = await client.list_page(b"", token=token)
             seen += len(page.entries)
+            size += sum(entry.size for entry in page.entries)
             token = page.next_token
             if token is None:
                 break
-        if seen != count:
-            raise SystemExit(f"{seen} entries listed, not {count}")
+        if (seen, size) != (count, sum(map(size_of, range(count)))):
+            raise SystemExit(f"{seen} entries of {size} bytes listed, not what {count} are")
 
     trio.run(main)
 
 
 def list_mounted(emulator: EmulatorProcess, count: int, command: list[str]) -> Sample:
     with mounted(emulator) as mount:
+        shown: list[bytes] = []
 
         def work() -> None:
-            shown = subprocess.run(
-                [*command, mount.path], capture_output=True, check=True
-            ).stdout.count(b"\n")
-            if shown != count + 1:  # one line for the total, or for the directory itself
-                raise SystemExit(f"{command}: {shown} lines for {count} entries")
+            done = subprocess.run([*command, mount.path], capture_output=True, check=True)
+            shown.append(done.stdout)
 
         sample = timed(emulator, lambda: daemon_cpu(mount.pid), work)
+        check_shown(command, shown[0], count)
         records = emulator.requests()
-        lists = sum(record["sub"] == "list-type" for record in records)
-        heads = sum(record["method"] == "HEAD" for record in records)
+        lists = sum(line["sub"] == "list-type" for line in records)
+        heads = sum(line["method"] == "HEAD" for line in records)
         if lists > count // 1000 + 1 or heads:
             raise SystemExit(f"{command}: {lists} list requests and {heads} HEADs")
         return sample._replace(gets=lists)
+
+
+def check_shown(command: list[str], shown: bytes, count: int) -> None:
+    """Exit with a message unless every name was shown, and its size where there are sizes."""
+    names: set[bytes] = set()
+    lines = shown.splitlines()[1:]  # the first is the total, or the directory itself
+    for line in lines:
+        words = line.split()
+        name = words[-1].rpartition(b"/")[2]
+        if len(words) > 1 and int(words[4]) != size_of(int(name[5:11])):
+            raise SystemExit(f"{command}: wrong size in {line!r}")
+        names.add(name)
+    if len(lines) != count or names != {record(number).key for number in range(count)}:
+        raise SystemExit(f"{command}: {len(lines)} lines for {count} entries, or wrong names")
 
 
 def main() -> None:
@@ -74,7 +111,7 @@ def main() -> None:
 
     def load(bucket: Bucket) -> None:
         for number in range(count):
-            bucket.put_bytes(b"file-%06d.txt" % number)
+            bucket.commit(record(number))
 
     with emulated(load) as emulator:
         store = store_on(emulator)

@@ -1,7 +1,9 @@
 """The rig: an emulator on memory-backed storage, a mount by the real command, honest counters.
 
 Daemon CPU is user plus system time of the serving process and its children, memory is
-VmHWM plus shared memory, GETs are counted from the emulator's request log.
+VmHWM plus shared memory, GETs and the bytes they brought are counted from the emulator's
+request log. Nothing else runs while a row is timed: rows take turns, and what checks the
+bytes comes before or after.
 """
 
 from __future__ import annotations
@@ -33,11 +35,16 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Sample(NamedTuple):
-    """One timed run: seconds of wall time, seconds of daemon (or own) CPU, GETs sent."""
+    """One timed run."""
 
     wall: float
+    """Seconds."""
     cpu: float
+    """Seconds of the process in question: the daemon, curl, or this one."""
     gets: int
+    """GETs of objects."""
+    fetched: int
+    """Bytes those GETs brought."""
 
 
 @contextmanager
@@ -89,6 +96,12 @@ def own_cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def waited_cpu() -> float:
+    """Seconds of user and system time of the commands that have been run and waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def timed(
     emulator: EmulatorProcess,
     cpu: Callable[[], float],
@@ -105,10 +118,12 @@ def timed(
     before, begun = cpu(), time.perf_counter()
     work()
     wall, spent = time.perf_counter() - begun, cpu() - before
-    gets = sum(
-        record["method"] == "GET" and record["sub"] != "list-type" for record in emulator.requests()
-    )
-    return Sample(wall, spent, gets)
+    sent = [
+        record["bytes"]
+        for record in emulator.requests()
+        if record["method"] == "GET" and record["sub"] != "list-type"
+    ]
+    return Sample(wall, spent, len(sent), sum(sent))
 
 
 def turn_about(rows: dict[str, Callable[[], Sample]], runs: int) -> dict[str, Sample]:
@@ -122,15 +137,21 @@ def turn_about(rows: dict[str, Callable[[], Sample]], runs: int) -> dict[str, Sa
             statistics.median(sample.wall for sample in taken),
             statistics.median(sample.cpu for sample in taken),
             int(statistics.median(sample.gets for sample in taken)),
+            int(statistics.median(sample.fetched for sample in taken)),
         )
         for name, taken in samples.items()
     }
 
 
 def random_bytes(size: int) -> bytes:
-    """Return `size` bytes that do not compress, the same in every run."""
+    """Return `size` bytes that do not compress, the same in every run.
+
+    No two pages are alike, so that bytes in the wrong place are wrong bytes: each 16 MiB are the
+    first ones turned by an odd number of bytes.
+    """
     piece = random.Random(size).randbytes(min(size, 16 * MIB))
-    return (piece * -(-size // len(piece)))[:size]
+    turns = (index * 65_537 % len(piece) for index in range(-(-size // len(piece))))
+    return b"".join(piece[turn:] + piece[:turn] for turn in turns)[:size]
 
 
 def check_crc(path: Path, wanted: int) -> None:
