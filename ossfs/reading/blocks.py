@@ -99,18 +99,22 @@ class BlockPool:
         self._slabs.append(_Slab(block))
         return self._from_slab()
 
-    def give(self, block: Block) -> None:
-        """Take a block back. Nobody may touch its memory any more."""
+    def give(self, block: Block) -> int:
+        """Take a block back, whose memory nobody may touch any more.
+
+        Returns the bytes the budget got back: of a small block none, unless it was the last of
+        those it shared a large one with.
+        """
         slab = block.slab
         if slab is None:
-            self._release(block)
-            return
+            return self._release(block)
         slab.free.append(block)
         if len(slab.free) == 1:
             self._slabs.append(slab)
         elif len(slab.free) == _PER_SLAB:
             self._slabs.remove(slab)
-            self._release(slab.block)
+            return self._release(slab.block)
+        return 0
 
     def nudge(self) -> None:
         """Let whoever waits for a block look again: cells have arrived that may be taken back."""
@@ -150,6 +154,7 @@ class BlockPool:
         self._touched += 1
         return Block(self._view[index * BLOCK : (index + 1) * BLOCK], index)
 
-    def _release(self, block: Block) -> None:
+    def _release(self, block: Block) -> int:
         self._free.append(block)
         self._budget.give(BLOCK)
+        return BLOCK

@@ -210,9 +210,11 @@ class Content:
     def unpin(self, cell: Cell) -> None:
         cell.pins -= 1
         self._settle(cell)
+        if cell.linked and not cell.pins:
+            self._source.pool.nudge()  # it may be taken back again
 
     def drop(self, unit: int) -> int:
-        """Forget a unit; return the bytes that became free at once."""
+        """Forget a unit; return the bytes that the budget got back at once."""
         cell = self.cells.pop(unit, None)
         if cell is None:
             return 0
@@ -222,7 +224,7 @@ class Content:
         return self._settle(cell)
 
     def drop_idle(self) -> int:
-        """Forget every cell that is here and unpinned; return the bytes that became free."""
+        """Forget every cell that is here and unpinned; return the bytes the budget got back."""
         return sum(
             self.drop(unit)
             for unit, cell in list(self.cells.items())
@@ -237,8 +239,7 @@ class Content:
     def _settle(self, cell: Cell) -> int:
         if cell.linked or cell.fetching or cell.pins:
             return 0
-        self._source.pool.give(cell.block)
-        return len(cell.block.view)
+        return self._source.pool.give(cell.block)
 
     async def _wait(self, cell: Cell) -> None:
         if cell.event is None:
