@@ -82,7 +82,7 @@ def list_mounted(emulator: EmulatorProcess, count: int, command: list[str]) -> S
             shown.append(done.stdout)
 
         sample = timed(emulator, lambda: daemon_cpu(mount.pid), work)
-        check_shown(command, shown[0], count)
+        check_shown(command, shown[-1], count)
         records = emulator.requests()
         lists = sum(line["sub"] == "list-type" for line in records)
         heads = sum(line["method"] == "HEAD" for line in records)
