@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -10,7 +12,7 @@ import trio
 from ossfs.reading.blocks import BLOCK
 from ossfs.reading.content import Content
 from ossfs.reading.pushing import GROUP, Pusher
-from ossfs.reading.reader import QUIET, Reader
+from ossfs.reading.reader import QUIET, Reader, ReadingLimits
 from ossfs.store.errors import Changed, StoreError, Unavailable
 from ossfs.store.plan import Raise, Rule
 from tests.support.core import MIB, Core, core, run
@@ -69,7 +71,9 @@ def test_reads_that_arrive_out_of_order_are_one_sequence() -> None:
             async def read(offset: int) -> None:
                 assert bytes(await reader.read(offset, BLOCK)) == data[offset : offset + BLOCK]
 
-            for start in range(0, len(offsets), 4):
+            for offset in offsets[:4]:  # what opens the window comes in order
+                await read(offset)
+            for start in range(4, len(offsets), 4):
                 async with trio.open_nursery() as nursery:
                     for offset in offsets[start : start + 4]:
                         nursery.start_soon(read, offset)
@@ -103,6 +107,140 @@ def test_a_small_object_is_one_get_and_reading_past_its_end_is_empty() -> None:
             assert bytes(await reader.read(3 * MIB, 10)) == b""
             assert bytes(await reader.read(3 * MIB - 5, 10)) == b"xxxxx"
             assert len([c for c in made.store.calls if c.op == "get_range_into"]) <= 3
+
+    run(main)
+
+
+def test_a_small_object_read_from_its_beginning_is_one_get() -> None:
+    async def main() -> None:
+        async with core(chunk=4 * MIB) as made:
+            reader = opened(made, b"x" * (4 * MIB))
+            await reader.prove()
+            assert await read_all(reader, 4 * MIB, 131_072) == b"x" * (4 * MIB)
+            assert made.store.count("get_range_into") == 1
+            assert made.budget.used == 0, "what was read whole is the kernel's to keep"
+
+    run(main)
+
+
+def test_a_window_widens_as_the_reader_goes_on_within_its_limits() -> None:
+    chunk, per_file, under_way, most = 2 * MIB, 4, 0, 0
+
+    async def slow(op: str, _key: bytes) -> None:
+        nonlocal under_way, most
+        if op == "get_range_into":
+            under_way += 1
+            most = max(most, under_way)
+            await trio.sleep(0.05)
+            under_way -= 1
+
+    async def main() -> None:
+        async with core(gate=slow) as made:
+            made.reading.limits = ReadingLimits(chunk=chunk, per_file=per_file, total=32)
+            reader = opened(made, bytes(48 * MIB))
+            await read_all(reader, 48 * MIB, BLOCK)
+            sizes = [call.size for call in made.store.calls]
+            assert sizes[0] == BLOCK, "the first byte does not wait for a whole chunk"
+            assert max(sizes) == chunk
+            assert most == per_file
+            assert fetched(made) == 48 * MIB
+
+    run(main)
+
+
+def test_all_windows_together_keep_to_the_mounts_limit() -> None:
+    under_way, most = 0, 0
+
+    async def main() -> None:
+        async with core() as made:
+            made.reading.limits = ReadingLimits(chunk=MIB, per_file=4, total=6)
+            inner = made.source.fetcher.get_range_into
+
+            async def counted(*args: Any, prefetch: bool = False, **kwargs: Any) -> Any:
+                nonlocal under_way, most
+                under_way += prefetch
+                most = max(most, under_way)
+                try:
+                    await trio.sleep(0.05)
+                    return await inner(*args, prefetch=prefetch, **kwargs)
+                finally:
+                    under_way -= prefetch
+
+            made.source.fetcher = SimpleNamespace(get_range_into=counted)  # type: ignore[assignment]
+            async with trio.open_nursery() as nursery:
+                for number in range(5):
+                    reader = opened(made, bytes(12 * MIB), b"key-%d" % number)
+                    nursery.start_soon(read_all, reader, 12 * MIB, BLOCK)
+            assert most == 6
+
+    run(main)
+
+
+def test_without_prefetch_only_what_is_asked_for_is_fetched() -> None:
+    async def main() -> None:
+        async with core(chunk=MIB) as made:
+            made.reading.limits = ReadingLimits(chunk=MIB, per_file=4, total=0)
+            reader = opened(made, bytes(12 * MIB))
+            for offset in range(0, 6 * MIB, BLOCK):
+                await reader.read(offset, BLOCK)
+            await trio.testing.wait_all_tasks_blocked()
+            assert fetched(made) == 6 * MIB
+            assert made.budget.used == 0
+
+    run(main)
+
+
+def test_a_window_is_a_fair_share_of_the_memory() -> None:
+    async def main() -> None:
+        async with core(memory=32 * MIB) as made:
+            readers = [opened(made, bytes(40 * MIB), b"key-%d" % number) for number in range(4)]
+            for offset in range(0, 30 * MIB, BLOCK):
+                for reader in readers:
+                    await reader.read(offset, BLOCK)
+            await trio.testing.wait_all_tasks_blocked()
+            ahead = [len(reader.content.cells) for reader in readers]
+            assert all(2 <= units <= 6 for units in ahead), ahead
+            assert made.budget.peak <= 32 * MIB
+
+    run(main)
+
+
+def test_memory_is_taken_back_from_the_longest_quiet_first() -> None:
+    async def main() -> None:
+        async with core() as made:
+            readers = []
+            for number in range(3):
+                reader = opened(made, bytes(8 * MIB), b"key-%d" % number)
+                reader.content.start(0, 4, prefetch=True)
+                await trio.testing.wait_all_tasks_blocked()
+                readers.append(reader)
+            for number in (1, 2, 0):
+                await trio.sleep(1)
+                await readers[number].read(0, 4096)
+            assert made.reading.reclaim(3 * BLOCK) >= 3 * BLOCK
+            assert [len(reader.content.cells) for reader in readers] == [4, 0, 4]
+            assert made.reading.reclaim(5 * BLOCK) >= 5 * BLOCK
+            assert [len(reader.content.cells) for reader in readers] == [0, 0, 0]
+            assert made.budget.used == 0
+
+    run(main)
+
+
+def test_a_prefetch_that_fails_is_nobodys_failure(expect_log: Any) -> None:
+    expect_log("failed after")
+
+    async def main() -> None:
+        async with core(chunk=2 * MIB) as made:
+            data = RNG.randbytes(24 * MIB)
+            reader, other = opened(made, data), opened(made, data, b"other")
+            beginning = bytes(await reader.read(0, BLOCK))
+            made.store.add(Rule("get_range_into", Raise(Unavailable("down")), key=b"key", times=5))
+            reader.content.start(3, 2, prefetch=True)
+            assert await read_all(other, len(data), BLOCK) == data
+            await trio.sleep(60)
+            assert 3 not in reader.content.cells
+            rest = [bytes(await reader.read(at, BLOCK)) for at in range(BLOCK, len(data), BLOCK)]
+            assert beginning + b"".join(rest) == data
 
     run(main)
 

@@ -1,0 +1,205 @@
+"""Pushing: what goes to the kernel ahead of its READs, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+import trio.testing
+
+from ossfs.reading.blocks import BLOCK, SMALL
+from ossfs.reading.content import Content
+from ossfs.reading.pushing import DEPTH, GROUP, NEAR, Pusher
+from tests.support.core import Core, core, run
+
+UNITS = (DEPTH + 2) * GROUP
+TAIL = SMALL + 12_345
+"""Bytes of the last unit."""
+
+
+class Kernel:
+    """A Push that keeps what it is given until the test says what became of it."""
+
+    def __init__(self) -> None:
+        self.room = True
+        self.pieces: list[tuple[int, memoryview]] = []
+        self.wanted: Callable[[int], bool] = lambda _: False
+        self.done: Callable[[list[bool]], None] = lambda _: None
+
+    def __call__(
+        self,
+        inode: int,
+        pieces: list[tuple[int, memoryview]],
+        wanted: Callable[[int], bool],
+        done: Callable[[list[bool]], None],
+    ) -> bool:
+        assert inode == 7
+        assert pieces, "nothing is no reason to wake a thread"
+        if self.room:
+            self.pieces, self.wanted, self.done = pieces, wanted, done
+        return self.room
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """(first byte, end) of every piece."""
+        return [(offset, offset + len(view)) for offset, view in self.pieces]
+
+
+async def fetched(made: Core, units: range) -> tuple[Content, Kernel, Pusher]:
+    """A content with these units in memory, and someone who would push them."""
+    size = (UNITS - 1) * BLOCK + TAIL
+    made.put(b"key", b"".join(bytes([number]) * BLOCK for number in range(UNITS))[:size])
+    info = made.bucket.head(b"key", deadline=1e9)
+    content = Content(made.source, b"key", info.size, info.etag)
+    assert content.start(units.start, len(units), prefetch=True) == len(units)
+    await trio.testing.wait_all_tasks_blocked()
+    kernel = Kernel()
+    return content, kernel, Pusher(kernel)
+
+
+def group(number: int) -> list[tuple[int, int]]:
+    """The ranges of a whole group, its heartbeat left out."""
+    first = number * GROUP
+    return [
+        (unit * BLOCK + (SMALL if unit == first else 0), (unit + 1) * BLOCK)
+        for unit in range(first, first + GROUP)
+    ]
+
+
+def test_the_next_groups_are_pushed_whole_but_for_their_heartbeats() -> None:
+    async def main() -> None:
+        async with core() as made:
+            content, kernel, pusher = await fetched(made, range(UNITS))
+            pusher.reading(7, content, 3)
+            assert kernel.ranges == [*group(1), *group(2)]
+            for offset, view in kernel.pieces:
+                assert bytes(view) == bytes([offset // BLOCK]) * len(view)
+
+    run(main)
+
+
+def test_nothing_is_pushed_past_the_end_of_the_object() -> None:
+    async def main() -> None:
+        async with core() as made:
+            content, kernel, pusher = await fetched(made, range(UNITS))
+            pusher.reading(7, content, UNITS - GROUP - 1)
+            *_, last = kernel.ranges
+            assert last == ((UNITS - 1) * BLOCK, content.size)
+            kernel.pieces = []
+            pusher.reading(7, content, UNITS - 1)
+            assert kernel.pieces == []
+
+    run(main)
+
+
+def test_a_group_that_is_all_heartbeat_is_not_pushed() -> None:
+    async def main() -> None:
+        async with core() as made:
+            made.put(b"key", bytes(GROUP * BLOCK + SMALL))
+            info = made.bucket.head(b"key", deadline=1e9)
+            content = Content(made.source, b"key", info.size, info.etag)
+            await content.cell(GROUP)
+            kernel = Kernel()
+            Pusher(kernel).reading(7, content, 0)
+            assert kernel.pieces == []
+
+    run(main)
+
+
+def test_what_is_absent_on_its_way_pinned_or_partly_read_is_left_to_the_kernels_reads() -> None:
+    async def main() -> None:
+        release = trio.Event()
+        held = False
+
+        async def gate(_op: str, _key: bytes) -> None:
+            if held:
+                await release.wait()
+
+        async with core(gate=gate) as made:
+            content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP - 1))
+            held = True
+            assert content.start(2 * GROUP - 1, 1, prefetch=True) == 1  # on its way; no third group
+            await trio.testing.wait_all_tasks_blocked()
+            content.drop(GROUP + 1)
+            content.pin(content.cells[GROUP + 2])
+            content.consume(GROUP + 3, content.cells[GROUP + 3], 4096)
+            pusher.reading(7, content, 0)
+            left = [0, 4, 5, 6]
+            assert kernel.ranges == [group(1)[index] for index in left]
+            release.set()
+
+    run(main)
+
+
+def test_what_is_being_pushed_is_pinned_and_what_was_stored_is_given_back() -> None:
+    async def main() -> None:
+        async with core() as made:
+            content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
+            pusher.reading(7, content, 0)
+            assert all(cell.pins for cell in content.cells.values())
+            assert made.reading.reclaim(BLOCK) == content.drop_idle() == 0
+            pushed, done = kernel.pieces, kernel.done
+            kernel.pieces = []
+            pusher.reading(7, content, 0)
+            assert kernel.pieces == [], "nothing is pushed twice at once"
+            done([True] * (len(pushed) - 2) + [False] * 2)
+            assert sorted(content.cells) == [GROUP, 2 * GROUP - 2, 2 * GROUP - 1], (
+                "kept: the heartbeat's cell, whose READ will come, and what was not stored"
+            )
+            assert made.budget.used == 3 * BLOCK
+            assert not any(cell.pins for cell in content.cells.values())
+            content.consume(GROUP, content.cells[GROUP], SMALL)
+            assert GROUP not in content.cells, "the heartbeat's READ was all that was missing"
+
+    run(main)
+
+
+def test_a_push_there_is_no_room_for_pins_nothing() -> None:
+    async def main() -> None:
+        async with core() as made:
+            content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
+            kernel.room = False
+            pusher.reading(7, content, 0)
+            assert not any(cell.pins for cell in content.cells.values())
+            kernel.room = True
+            pusher.reading(7, content, 0)
+            assert kernel.ranges == group(1)
+
+    run(main)
+
+
+def test_pages_where_a_read_may_be_under_way_are_not_wanted_any_more() -> None:
+    async def main() -> None:
+        async with core() as made:
+            content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
+            pusher.reading(7, content, 0)
+            offset = (GROUP + 2) * BLOCK
+            content.read_to = offset - NEAR
+            assert kernel.wanted(offset)
+            content.read_to += 1  # the reader has caught up while the push stood in line
+            assert not kernel.wanted(offset)
+            assert kernel.wanted(offset + BLOCK)
+
+    run(main)
+
+
+def test_a_file_closed_while_it_is_pushed_gives_its_memory_back_afterwards() -> None:
+    async def main() -> None:
+        async with core(memory=GROUP * BLOCK) as made:
+            content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
+            pusher.reading(7, content, 0)
+            content.drop_all()
+            assert made.source.pool.try_take(BLOCK, reclaim=True) is None, (
+                "the pushing thread still reads there"
+            )
+            kernel.done([True] * len(kernel.pieces))
+            assert made.budget.used == 0
+
+    run(main)
+
+
+def test_a_reader_that_comes_back_after_pushed_pages_is_still_in_sequence() -> None:
+    pusher = Pusher(Kernel())
+    assert pusher.gap(10 * BLOCK, 10 * BLOCK + Pusher.reach) == 0
+    assert pusher.gap(10 * BLOCK, 10 * BLOCK + Pusher.reach + 1) == Pusher.reach + 1
+    assert pusher.gap(10 * BLOCK, 9 * BLOCK) == -BLOCK
