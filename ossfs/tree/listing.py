@@ -101,17 +101,20 @@ class Listing:
         """Return a page that holds the name at `position`, None behind the last name."""
         page = self._page
         if page is None:
-            page = await self._read(0, b"", None)
+            page = await self._read(0, None)
         elif position < page.first:
             page = await self._seek(position)
         while position >= page.first + len(page.names):
             if page.token is None:
                 return None
-            page = await self._read(page.first + len(page.names), b"", page.token)
+            page = await self._read(page.first + len(page.names), page.token)
         return page
 
-    async def _read(self, first: int, start_after: bytes, token: str | None) -> Page:
-        raw, asked = await self._fetch(start_after, token)
+    async def _read(self, first: int, token: str | None) -> Page:
+        return self._take(first, *await self._fetch(b"", token))
+
+    def _take(self, first: int, raw: ListPage, asked: float) -> Page:
+        """Make a page that has arrived the one being read."""
         names = [Named(name, entry) for name, entry in self._names.names(raw)]
         if self._names.skipped:
             self._skipped(self._names.skipped)
@@ -150,26 +153,24 @@ class Listing:
             ahead.done.set()
 
     async def _seek(self, position: int) -> Page:
-        """List again from the name before `position`."""
-        self._cancel()
-        while self._past and self._past[-1][0] > position:
-            self._hold(-len(self._past.pop()[1]))
-        if not self._past:
-            self._begin()
-            return await self._read(0, b"", None)
-        first, packed = self._past.pop()
-        self._hold(-len(packed))
-        kept = packed.split(b"\0")[: position - first]
-        if kept:
-            self._remember(first, b"\0".join(kept))
-        previous = self._past[-1][1].rsplit(b"\0", 1)[-1] if self._past else b""
-        self._names = PageNames(self._prefix)
-        self._names.resume(previous.rstrip(b"/"), self._handed_out)
-        return await self._read(position, self._prefix + previous if previous else b"", None)
+        """List again from the name before `position`; nothing changes unless that succeeds."""
+        past = [page for page in self._past if page[0] < position]
+        if past:
+            first, packed = past[-1]
+            past[-1] = first, b"\0".join(packed.split(b"\0")[: position - first])
 
-    def _handed_out(self, name: bytes) -> bool:
-        wanted = b"\0" + name + b"\0"
-        return any(wanted in b"\0" + packed + b"\0" for _, packed in self._past)
+        def handed_out(name: bytes) -> bool:
+            wanted = b"\0" + name + b"\0"
+            return any(wanted in b"\0" + packed + b"\0" for _, packed in past)
+
+        previous = past[-1][1].rsplit(b"\0", 1)[-1] if past else b""
+        names = PageNames(self._prefix)
+        names.resume(previous.rstrip(b"/"), handed_out)
+        self._cancel()
+        raw, asked = await self._fetch(self._prefix + previous if previous else b"", None)
+        self._past, self._names = past, names
+        self._hold(sum(len(packed) for _, packed in past) - self._held)
+        return self._take(position, raw, asked)
 
     def _remember(self, first: int, packed: bytes) -> None:
         self._past.append((first, packed))

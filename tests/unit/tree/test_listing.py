@@ -1,0 +1,329 @@
+"""Listings: a page ahead, every earlier cookie exact, memory and errors accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ossfs.store.api import ListPage
+from ossfs.store.errors import StoreError, Unavailable
+from ossfs.store.memory import MemoryStore
+from ossfs.tree.listing import Listing
+from tests.support.core import run
+
+PREFIX = b"dir/"
+
+
+class Bucket:
+    """A bucket that counts how it is listed, in small pages, and can be told to fail or wait."""
+
+    def __init__(self, *keys: bytes, size: int = 3) -> None:
+        self.store = MemoryStore()
+        self.size = size
+        self.asked = 0
+        self.fail: Callable[[], None] = lambda: None
+        self.held: trio.Event | None = None
+        self.charged = 0
+        self.skipped: list[bytes] = []
+        for key in keys:
+            self.add(key)
+
+    def add(self, key: bytes) -> None:
+        self.store.put(PREFIX + key, [b""], deadline=1e9)
+
+    def remove(self, key: bytes) -> None:
+        self.store.delete(PREFIX + key, deadline=1e9)
+
+    async def page(self, prefix: bytes, start_after: bytes, token: str | None) -> ListPage:
+        self.asked += 1
+        await trio.lowlevel.checkpoint()
+        if self.held is not None:
+            await self.held.wait()
+        self.fail()
+        return self.store.list_page(
+            prefix, start_after=start_after, token=token, max_keys=self.size, deadline=1e9
+        )
+
+    def charge(self, size: int) -> None:
+        self.charged += size
+        assert self.charged >= 0
+
+    def listing(self, nursery: trio.Nursery) -> Listing:
+        return Listing(
+            PREFIX, self.page, nursery, trio.current_time, self.charge, self.skipped.extend
+        )
+
+
+async def names(listing: Listing, position: int = 0, stop: int | None = None) -> list[bytes]:
+    """Names from `position` on, at most up to position `stop`; directories with a slash."""
+    found: list[bytes] = []
+    while stop is None or position < stop:
+        page = await listing.page_at(position)
+        if page is None:
+            break
+        part = page.names[position - page.first :]
+        if stop is not None:
+            part = part[: stop - position]
+        found += [one.name if one.entry is not None else one.name + b"/" for one in part]
+        position += len(part)
+    return found
+
+
+def down() -> None:
+    raise Unavailable("down")
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%04d" % number for number in range(count)]
+
+
+@pytest.mark.parametrize(("count", "pages"), [(0, 1), (1, 1), (3, 1), (4, 2), (20, 7), (21, 7)])
+def test_a_directory_is_read_in_as_many_requests_as_it_has_pages(count: int, pages: int) -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(count))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            assert await names(listing) == numbered(count)
+            assert bucket.asked == pages
+            assert await listing.page_at(count) is None
+            assert bucket.asked == pages, "the end is known"
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
+
+
+def test_one_page_is_fetched_ahead_and_no_more() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(30))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            assert bucket.asked == 0, "nothing before somebody asks"
+            for page in range(5):
+                assert await names(listing, 3 * page, 3 * page + 1)
+                await trio.testing.wait_all_tasks_blocked()
+                assert bucket.asked == page + 2
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
+
+
+def test_a_page_tells_when_it_was_asked_for_not_when_it_is_read() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(9))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            began = trio.current_time()
+            await listing.page_at(0)
+            await trio.sleep(100)
+            ahead, later = await listing.page_at(3), await listing.page_at(6)
+            assert ahead is not None
+            assert later is not None
+            assert ahead.asked == began
+            assert later.asked == began + 100
+            listing.close()
+
+    run(main)
+
+
+def test_rewinding_and_closing_call_off_the_page_ahead() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(9))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            await listing.page_at(0)
+            bucket.held = trio.Event()
+            await trio.testing.wait_all_tasks_blocked()
+            listing.rewind()
+            bucket.held = None
+            bucket.add(b"0000-new")
+            assert await names(listing) == sorted([*numbered(9), b"0000-new"])
+            listing.rewind()
+            await listing.page_at(0)
+            bucket.held = trio.Event()
+            await trio.testing.wait_all_tasks_blocked()
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
+
+
+def test_a_page_that_failed_is_an_error_once_and_then_asked_for_again() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(8))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            bucket.fail = down
+            with pytest.raises(StoreError):
+                await listing.page_at(0)
+            bucket.fail = lambda: None
+            assert await names(listing, 0, 1) == [b"0000"]
+            bucket.fail = down
+            await trio.testing.wait_all_tasks_blocked()  # the page ahead fails unseen
+            bucket.fail = lambda: None
+            with pytest.raises(StoreError):
+                await listing.page_at(3)
+            assert await names(listing, 3) == numbered(8)[3:]
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
+
+
+def test_an_unforeseen_failure_ahead_is_logged_and_the_page_asked_for_again(
+    expect_log: Callable[[str], None],
+) -> None:
+    expect_log("unexpected failure while listing")
+
+    def broken() -> None:
+        raise KeyError("a mistake of ours")
+
+    async def main() -> None:
+        bucket = Bucket(*numbered(5))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            await listing.page_at(0)
+            bucket.fail = broken
+            await trio.testing.wait_all_tasks_blocked()
+            bucket.fail = lambda: None
+            assert await names(listing) == numbered(5)
+            listing.close()
+
+    run(main)
+
+
+def test_a_seek_that_failed_leaves_every_cookie_as_it_was() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(20), b"0004/x", b"0004-/x")
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            known = await names(listing)
+            assert known == sorted([*numbered(20), b"0004-/"])
+            held = bucket.charged
+            bucket.fail = down
+            for position in (7, 2, 0):
+                with pytest.raises(StoreError):
+                    await listing.page_at(position)
+            bucket.fail = lambda: None
+            assert bucket.charged == held
+            assert await names(listing, len(known) - 1) == known[-1:]
+            assert bucket.charged == held
+            for position in (16, 9, 5, 1, 0):
+                assert await names(listing, position) == known[position:]
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
+
+
+def test_a_file_hides_its_directory_across_pages_and_across_seeks() -> None:
+    between = [b"a%c%d" % (mark, number) for mark in b" !,-." for number in range(4)]
+    whole = [b"a", *sorted(between), b"ab"]
+
+    async def main() -> None:
+        bucket = Bucket(b"a", b"a/x", *between, b"ab")
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            assert await names(listing) == whole
+            for position in range(len(whole) - 1, -1, -1):
+                assert await names(listing, position) == whole[position:]
+            bucket.remove(b"a")
+            for position in range(len(whole) - 1, 0, -1):
+                assert await names(listing, position) == whole[position:], (
+                    "the name has been handed out: what it stands for now makes no second one"
+                )
+            listing.rewind()
+            assert await names(listing) == [*sorted(between), b"a/", b"ab"]
+            listing.close()
+
+    run(main)
+
+
+def test_keys_no_path_can_hold_are_told_and_pages_of_nothing_else_are_passed() -> None:
+    odd = [b"%s/x" % (b"n" * 256), *(b"/%d" % number for number in range(9)), b"../x"]
+
+    async def main() -> None:
+        bucket = Bucket(b"", b"a", *odd, b"z", size=1)
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            assert await names(listing) == [b"a", b"z"]
+            assert sorted(bucket.skipped) == [
+                PREFIX + b"../",
+                PREFIX + b"/",
+                PREFIX + b"n" * 256 + b"/",
+            ]
+            assert await names(listing, 1) == [b"z"]
+            assert await names(listing, 0) == [b"a", b"z"]
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
+
+
+KEYS = [
+    head + tail
+    for head in (b"a", b"a!", b"a-", b"a-1", b"a0", b"ab", b"b", b"b.", b"b.c", b"c")
+    for tail in (b"", b"/x")
+]
+
+
+@given(
+    st.sets(st.sampled_from(KEYS), min_size=1),
+    st.integers(1, 5),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "remove", "seek", "rewind", "read"]),
+            st.integers(0, len(KEYS) - 1),
+        ),
+        max_size=15,
+    ),
+)
+def test_whatever_changes_each_name_comes_once_and_what_stays_always_comes(
+    keys: set[bytes], size: int, steps: list[tuple[str, int]]
+) -> None:
+    async def main() -> None:
+        bucket = Bucket(*keys, size=size)
+        here = set(keys)
+        stayed = set(keys)  # since the listing began
+        ever = set(keys)
+        got: list[bytes] = []
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+
+            def begin() -> None:
+                nonlocal stayed, ever, got
+                stayed, ever, got = set(here), set(here), []
+
+            for what, number in [*steps, ("read", 99)]:
+                key = KEYS[number % len(KEYS)]
+                if what == "add":
+                    bucket.add(key)
+                    here.add(key)
+                    ever.add(key)
+                elif what == "remove":
+                    bucket.remove(key)
+                    here.discard(key)
+                    stayed.discard(key)
+                elif what == "rewind":
+                    listing.rewind()
+                    begin()
+                else:
+                    position = number % (len(got) + 1) if what == "seek" else len(got)
+                    del got[position:]
+                    got += await names(listing, position, None if number == 99 else position + 4)
+                texts = [name.rstrip(b"/") for name in got]
+                assert len(set(texts)) == len(texts)
+                assert got == sorted(got)
+                assert set(got) <= {key.removesuffix(b"x") for key in ever}
+            shown = {name.rstrip(b"/") for name in got}
+            assert {key.partition(b"/")[0] for key in stayed} <= shown
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
