@@ -10,7 +10,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -126,7 +127,7 @@ def main() -> None:
             config.write('output = "/dev/null"\nfail\nsilent\n' + "next\n" * (number < count - 1))
         config.flush()
         store = store_on(emulator)
-        rows = {
+        rows: dict[str, Callable[[], Sample]] = {
             "direct, 64 at once": lambda: timed(
                 emulator, own_cpu, lambda: get_directly(store, etags, 64, wanted)
             ),
@@ -136,8 +137,8 @@ def main() -> None:
                 lambda: quietly("curl", "-Z", "--parallel-max", "64", "-K", config.name),
             ),
             **{
-                f"mount, {readers} reader{'s'[: readers - 1]}": (
-                    lambda readers=readers: read_mounted(emulator, count, readers, wanted)
+                f"mount, {readers} reader{'s'[: readers - 1]}": partial(
+                    read_mounted, emulator, count, readers, wanted
                 )
                 for readers in (64, 16, 1)
             },

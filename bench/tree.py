@@ -32,8 +32,9 @@ def main() -> None:
     before, begun = resident(), time.perf_counter()
     for number in range(count):
         if number % PER_DIRECTORY == 0:
-            folder = inodes.add(Directory, inodes.root, b"train-%05d" % (number // PER_DIRECTORY))
-            assert isinstance(folder, Directory)
+            made = inodes.add(Directory, inodes.root, b"train-%05d" % (number // PER_DIRECTORY))
+            assert isinstance(made, Directory)
+            folder = made
             folder.lookups = 1
             deadline = time.monotonic() + 60  # shared by the entries of a page
         inode = inodes.add(Inode, folder, b"image-%08d.jpg" % number)
