@@ -15,6 +15,7 @@ from ossfs.reading.content import Source
 from ossfs.reading.reader import Reading, ReadingLimits
 from ossfs.runtime.budget import Budget
 from ossfs.runtime.metrics import Metrics
+from ossfs.store.api import ListPage
 from ossfs.store.client import StoreClient
 from ossfs.store.faulty import FaultyStore
 from ossfs.store.memory import MemoryStore
@@ -49,6 +50,18 @@ class RecordingKernel:
         self.dropped_attributes.append(inode)
 
 
+class SmallPages:
+    """A client whose listings come in pages of `size`; implements vfs.filesystem.Lister."""
+
+    def __init__(self, client: StoreClient, size: int) -> None:
+        self.head = client.head
+        self._client = client
+        self._size = size
+
+    async def list_page(self, prefix: bytes, *, max_keys: int = 1_000, **position: Any) -> ListPage:
+        return await self._client.list_page(prefix, max_keys=min(max_keys, self._size), **position)
+
+
 class Core:
     """One file system and everything around it."""
 
@@ -60,6 +73,7 @@ class Core:
         chunk: int,
         attr_timeout: float,
         prefix: bytes,
+        page: int,
         gate: Callable[[str, bytes], Awaitable[None]] | None,
     ) -> None:
         self.bucket = MemoryStore()
@@ -74,7 +88,7 @@ class Core:
         self.kernel = RecordingKernel()
         self.metrics = Metrics()
         self.fs = FileSystem(
-            self.client,
+            SmallPages(self.client, page),
             self.reading,
             prefix=prefix,
             policy=Policy(attr_timeout=attr_timeout),
@@ -152,6 +166,7 @@ async def core(
     chunk: int = 8 * MIB,
     attr_timeout: float = 60.0,
     prefix: bytes = b"",
+    page: int = 1_000,
     gate: Callable[[str, bytes], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Core]:
     async with trio.open_nursery() as nursery:
@@ -161,6 +176,7 @@ async def core(
             chunk=chunk,
             attr_timeout=attr_timeout,
             prefix=prefix,
+            page=page,
             gate=gate,
         )
         nursery.cancel_scope.cancel()
