@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from types import SimpleNamespace
 from typing import Any
 
 import pyfuse3
 import pytest
+import trio
 
 from ossfs.fuse.operations import Operations, Presentation
 from ossfs.runtime.metrics import Metrics
 from ossfs.store import errors
 from ossfs.vfs.filesystem import FileSystemError
-from tests.support.core import run
+from tests.support.core import Core, core, run
 
 LOOKS = Presentation(uid=1, gid=2, file_mode=0o644, dir_mode=0o755, negative_timeout=0)
 
@@ -101,11 +104,158 @@ def test_a_missing_object_is_absent_to_a_lookup_and_stale_to_a_handle(
 
 def test_opening_for_writing_is_refused() -> None:
     async def main() -> None:
-        import os
-
         for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC):
             with pytest.raises(pyfuse3.FUSEError) as raised:
                 await operations(AssertionError("not reached")).open(1, flags, None)  # type: ignore[arg-type]
             assert raised.value.errno == errno.EROFS
+
+    run(main)
+
+
+CONTEXT: Any = SimpleNamespace(uid=0, gid=0, pid=0, umask=0)
+FIELDS = [
+    "st_ino",
+    "st_mode",
+    "st_nlink",
+    "st_uid",
+    "st_gid",
+    "st_size",
+    "st_blocks",
+    "st_blksize",
+    "st_atime_ns",
+    "st_mtime_ns",
+    "st_ctime_ns",
+    "entry_timeout",
+    "attr_timeout",
+]
+
+
+def over(made: Core, negative_timeout: float = 0) -> Operations:
+    """Handlers over a real file system."""
+    looks = Presentation(
+        uid=1, gid=2, file_mode=0o640, dir_mode=0o750, negative_timeout=negative_timeout
+    )
+    return Operations(made.fs, looks, made.metrics, lambda: None)
+
+
+def fields(shown: pyfuse3.EntryAttributes) -> dict[str, Any]:
+    return {name: getattr(shown, name) for name in FIELDS}
+
+
+def test_files_and_directories_look_as_they_were_told_to() -> None:
+    async def main() -> None:
+        async with core(attr_timeout=10) as made:
+            made.put(b"dir/file", b"x" * 1025)
+            handlers = over(made)
+            folder = await handlers.lookup(1, b"dir", CONTEXT)
+            assert stat.filemode(folder.st_mode) == "drwxr-x---"
+            await trio.sleep(4)
+            file = await handlers.lookup(folder.st_ino, b"file", CONTEXT)
+            assert stat.filemode(file.st_mode) == "-rw-r-----"
+            assert (file.st_uid, file.st_gid, file.st_size, file.st_blocks) == (1, 2, 1025, 3)
+            assert file.st_mtime_ns % 1_000_000_000 == 0
+            assert (file.entry_timeout, file.attr_timeout) == (10, 10)
+            again = await handlers.getattr(folder.st_ino, CONTEXT)
+            assert (again.entry_timeout, again.attr_timeout) == (6, 6)
+            opened = await handlers.open(file.st_ino, os.O_RDONLY | os.O_CLOEXEC, CONTEXT)
+            assert bytes(await handlers.read(opened.fh, 1000, 4096)) == b"x" * 25
+            assert (opened.keep_cache, opened.direct_io) == (True, False)
+            await handlers.release(opened.fh)
+
+    run(main)
+
+
+@pytest.mark.parametrize("timeout", [0, 10])
+def test_a_listing_shows_of_every_entry_what_getattr_shows(
+    timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[bytes, dict[str, Any]] = {}
+    cookies: list[int] = []
+
+    def reply(token: object, name: bytes, attributes: pyfuse3.EntryAttributes, cookie: int) -> bool:
+        assert token == "token"
+        if len(cookies) == 4 and name not in shown:
+            cookies.append(-1)  # the kernel's page is full once
+            return False
+        shown[name] = fields(attributes)
+        cookies.append(cookie)
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+
+    async def main() -> None:
+        async with core(attr_timeout=timeout, page=3) as made:
+            for number, key in enumerate((b"a", b"b", b"c/x", b"d/", b"e", b"f", b"g/x", b"h")):
+                made.bucket._wall = lambda at=number: 1_700_000_000 + at
+                made.put(key, b"x" * (700 * number))
+            handlers = over(made)
+            early = await handlers.lookup(1, b"f", CONTEXT)
+            await trio.sleep(1)
+            handle = await handlers.opendir(1, CONTEXT)
+            position, before = 0, -1
+            while len(cookies) > before:
+                before = len(cookies)
+                await handlers.readdir(handle, position, "token")  # type: ignore[arg-type]
+                position = max(cookies)
+            await handlers.releasedir(handle)
+            assert sorted(shown) == [b".", b"..", *(b"%c" % letter for letter in b"abcdefgh")]
+            assert shown[b"f"]["st_ino"] == early.st_ino
+            for name, seen in shown.items():
+                assert seen == fields(await handlers.getattr(seen["st_ino"], CONTEXT)), name
+            counts = {inode.name: inode.lookups for inode in made.fs.inodes}
+            assert counts == {b"": 0, **dict.fromkeys(b"a b c d e g h".split(), 1), b"f": 2}
+
+    run(main)
+
+
+def test_an_absence_is_the_kernels_to_remember_only_when_asked_for() -> None:
+    async def main() -> None:
+        async with core() as made:
+            with pytest.raises(pyfuse3.FUSEError) as raised:
+                await over(made).lookup(1, b"missing", CONTEXT)
+            assert raised.value.errno == errno.ENOENT
+            missing = await over(made, negative_timeout=7).lookup(1, b"missing", CONTEXT)
+            assert (missing.st_ino, missing.entry_timeout) == (0, 7)
+            made.put(b"file", b"1")
+            with pytest.raises(pyfuse3.FUSEError) as raised:
+                await over(made, negative_timeout=7).lookup(1, b"n" * 256, CONTEXT)
+            assert raised.value.errno == errno.ENAMETOOLONG
+            file = await over(made).lookup(1, b"file", CONTEXT)
+            with pytest.raises(pyfuse3.FUSEError) as raised:
+                await over(made, negative_timeout=7).lookup(file.st_ino, b"x", CONTEXT)
+            assert raised.value.errno == errno.ENOTDIR
+
+    run(main)
+
+
+def test_extended_attributes_are_declined_for_good_and_nothing_is_a_link() -> None:
+    async def main() -> None:
+        async with core() as made:
+            handlers = over(made)
+            for call, number in (
+                (handlers.getxattr(1, b"security.capability", CONTEXT), errno.ENOSYS),
+                (handlers.readlink(1, CONTEXT), errno.EINVAL),
+            ):
+                with pytest.raises(pyfuse3.FUSEError) as raised:
+                    await call
+                assert raised.value.errno == number
+            room = await handlers.statfs(CONTEXT)
+            assert room.f_bavail * room.f_frsize == 1 << 50
+            assert await handlers.access(1, os.R_OK, CONTEXT)
+
+    run(main)
+
+
+def test_a_cancellation_is_not_turned_into_an_error() -> None:
+    async def main() -> None:
+        async def never(*_: Any) -> None:
+            await trio.sleep_forever()
+
+        handlers = operations(AssertionError("not reached"))
+        handlers.filesystem.lookup = never  # type: ignore[method-assign]
+        with trio.move_on_after(1) as scope:
+            await handlers.lookup(1, b"x", CONTEXT)
+        assert scope.cancelled_caught
+        assert handlers.metrics.counts == {}
 
     run(main)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ossfs.runtime.budget import Budget
 from tests.support.core import run
@@ -120,5 +122,35 @@ def test_a_nudge_lets_the_first_look_again() -> None:
             arrived.append("a cell that may be taken back")
             budget.nudge()
         assert budget.used == 4
+
+    run(main)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 40), st.integers(0, 3), st.booleans()), min_size=1, max_size=40
+    )
+)
+def test_any_crowd_is_served_within_the_limit_and_all_comes_back(
+    crowd: list[tuple[int, int, bool]],
+) -> None:
+    async def main() -> None:
+        budget = Budget(40)
+
+        async def visit(size: int, seconds: int, patient: bool) -> None:
+            with trio.move_on_after(float("inf") if patient else 1.5):
+                await budget.take(size)
+                try:
+                    assert budget.used <= budget.limit
+                    await trio.sleep(seconds)
+                finally:
+                    budget.give(size)
+
+        with trio.fail_after(1_000):
+            async with trio.open_nursery() as nursery:
+                for size, seconds, patient in crowd:
+                    nursery.start_soon(visit, size, seconds, patient)
+        assert (budget.used, budget.waiting) == (0, 0)
+        assert budget.peak <= budget.limit
 
     run(main)

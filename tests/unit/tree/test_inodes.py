@@ -93,3 +93,29 @@ def test_the_root_is_never_forgotten() -> None:
     table.forget(ROOT, 100)
     assert table.root in table
     table.forget(12345, 1)  # a number nobody knows is no error
+
+
+def test_what_nobody_holds_goes_with_its_name() -> None:
+    table = InodeTable(b"")
+    table.add(Inode, table.root, b"f")
+    new = table.add(Inode, table.root, b"f")
+    assert list(table) == [table.root, new]
+    folder = directory(table, table.root, b"d")
+    file = table.add(Inode, folder, b"x")
+    file.lookups = 1
+    table.detach(file)
+    assert folder not in table, "a directory nobody knows stayed only for its child"
+    assert file in table
+    table.forget(file.number, 1)
+    assert list(table) == [table.root, new]
+
+
+def test_a_directory_being_listed_stays_though_it_was_forgotten() -> None:
+    table = InodeTable(b"")
+    folder = directory(table, table.root, b"d")
+    folder.lookups = folder.listings = 1
+    table.forget(folder.number, 1)
+    assert folder in table
+    folder.listings = 0
+    table.release(folder)
+    assert len(table) == 1

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from ossfs.store.errors import Changed
+from ossfs.store.errors import Changed, Unavailable
+from ossfs.store.plan import Raise, Rule
 from ossfs.tree.inodes import ROOT, Directory
 from ossfs.vfs.filesystem import FileSystemError
 from tests.support.core import MIB, core, run
@@ -311,5 +312,157 @@ def test_unspeakable_keys_are_counted_and_told_once(expect_log: Callable[[str], 
             for _ in range(3):
                 assert [n for n, _, _ in await made.listing(ROOT)] == [b"a"]
             assert made.metrics.counts["unspeakable_keys"] == 3
+
+    run(main)
+
+
+def test_a_replacement_of_the_same_size_and_second_is_noticed_and_a_touch_is_no_change() -> None:
+    async def main() -> None:
+        async with core(attr_timeout=1) as made:
+            made.bucket._wall = lambda: 1_700_000_000
+            made.put(b"file", b"old!")
+            old = await made.walk(b"file")
+            made.put(b"file", b"new!")
+            await trio.sleep(2)
+            new = await made.walk(b"file")
+            assert (new.size, new.mtime) == (old.size, old.mtime)
+            assert new.number != old.number
+            made.bucket._wall = lambda: 1_700_000_100
+            made.put(b"file", b"new!")
+            await trio.sleep(2)
+            assert (await made.walk(b"file")) is new
+            assert new.mtime == 1_700_000_100
+
+    run(main)
+
+
+def test_a_listing_asked_for_earlier_does_not_bring_an_old_version_back() -> None:
+    async def main() -> None:
+        async with core(page=2) as made:
+            for name in (b"a", b"b", b"c", b"d"):
+                made.put(name, b"old")
+            handle = made.fs.open_directory(ROOT)
+            await made.fs.read_directory(handle, 0, lambda *_: True)
+            await trio.testing.wait_all_tasks_blocked()  # the second page is here
+            await trio.sleep(1)
+            made.put(b"c", b"newer")
+            newer = await made.walk(b"c")
+            rest = {name: inode for name, inode, _ in await made.listing(ROOT, handle, at=4)}
+            assert rest[b"c"] is newer
+            assert newer.size == 5
+            assert made.fs.remaining(newer) == 60
+            assert made.fs.remaining(rest[b"d"]) == 59, "counted from when the page was asked for"
+            made.fs.close_directory(handle)
+
+    run(main)
+
+
+def test_a_file_wins_over_a_directory_of_its_name_pages_apart() -> None:
+    async def main() -> None:
+        async with core(page=2) as made:
+            for key in (b"a", b"a-1", b"a-2", b"a-3", b"a/hidden", b"b/x"):
+                made.put(key, key)
+            found = {name: inode for name, inode, _ in await made.listing(ROOT)}
+            assert sorted(found) == [b"a", b"a-1", b"a-2", b"a-3", b"b"]
+            assert not isinstance(found[b"a"], Directory)
+            made.requests()
+            assert (await made.fs.lookup(ROOT, b"a")) is found[b"a"]
+            assert made.requests() == []
+
+    run(main)
+
+
+def test_a_link_opened_straight_from_a_listing_reads_its_target_and_sees_it_change() -> None:
+    async def main() -> None:
+        async with core(attr_timeout=1) as made:
+            made.put(b"target", b"t" * 5000)
+            made.bucket.put_symlink(b"link", b"target", deadline=1e9)
+            [(_, link, _)] = [one for one in await made.listing(ROOT) if one[0] == b"link"]
+            made.requests()
+            handle = await made.fs.open(link.number)
+            assert bytes(await made.fs.read(handle, 0, 8192)) == b"t" * 5000
+            assert made.requests() == ["head", "get_range_into"]
+            made.fs.close(handle)
+            made.put(b"target", b"T" * 5000)
+            await trio.sleep(2)
+            assert await made.contents(b"link") == b"T" * 5000
+
+    run(main)
+
+
+def test_a_directory_is_asked_for_by_one_list_and_stale_once_it_is_empty() -> None:
+    async def main() -> None:
+        async with core(attr_timeout=1) as made:
+            made.put(b"dir/file", b"1")
+            folder = await made.walk(b"dir")
+            await trio.sleep(2)
+            made.requests()
+            assert (await made.fs.attributes(folder.number)) is folder
+            assert made.requests() == ["list_page"]
+            made.delete(b"dir/file")
+            await trio.sleep(2)
+            with pytest.raises(FileSystemError) as stale:
+                await made.fs.attributes(folder.number)
+            assert stale.value.errno == errno.ESTALE
+            assert made.kernel.dropped_names == [(ROOT, b"dir")]
+
+    run(main)
+
+
+def test_a_marker_makes_a_directory_and_is_no_name_in_it() -> None:
+    async def main() -> None:
+        async with core() as made:
+            made.put(b"empty/", b"")
+            assert [(n, type(i)) for n, i, _ in await made.listing(ROOT)] == [(b"empty", Directory)]
+            assert await made.listing((await made.walk(b"empty")).number) == []
+            made.forget_everything()
+            assert isinstance(await made.walk(b"empty"), Directory)
+
+    run(main)
+
+
+def test_a_store_in_trouble_costs_no_name(expect_log: Callable[[str], None]) -> None:
+    expect_log("failed after")
+
+    async def main() -> None:
+        async with core() as made:
+            made.put(b"file", b"1" * 100)
+            inode = await made.walk(b"file")
+            made.store.add(Rule(None, Raise(Unavailable("down")), times=None))
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await made.fs.open(inode.number)
+            with pytest.raises(Unavailable):
+                await made.fs.lookup(ROOT, b"other")
+            assert inode.attached
+            assert made.kernel.dropped_names == []
+            made.store.heal()
+            assert await made.contents(b"file") == b"1" * 100
+            made.forget_everything()
+            assert len(made.fs.inodes) == 1
+
+    run(main)
+
+
+def test_a_lookup_that_is_given_up_counts_for_nobody() -> None:
+    slow = 0.0
+
+    async def gate(_op: str, _key: bytes) -> None:
+        await trio.sleep(slow)
+
+    async def main() -> None:
+        nonlocal slow
+        async with core(gate=gate) as made:
+            made.put(b"file", b"1")
+            slow = 10
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(made.fs.lookup, ROOT, b"file")
+                with trio.move_on_after(1):
+                    await made.fs.lookup(ROOT, b"file")
+            assert made.requests() == ["head"]
+            made.forget_everything()
+            with trio.move_on_after(1):
+                await made.fs.lookup(ROOT, b"file")
+            assert len(made.fs.inodes) == 1
 
     run(main)
