@@ -1,19 +1,23 @@
 """A directory being listed: pages arrive one ahead of the reader, every cookie stays valid.
 
-A cookie is the number of names handed out before it. Names of finished pages are kept
-as one bytes object a page (about the length of the names), so that a seek back lands
-exactly after the name it was told, by listing again from that name on. Two pages with
-attributes are held: the one being read and the next.
+A cookie is the number of a name: the place right after it. A name gets its number when
+it is first handed out and keeps it until the listing is rewound; no number is used
+twice. So a seek lands exactly after the name it was told, forwards and backwards,
+whatever was created or removed meanwhile: the bucket is listed again from that name on.
+Names are kept as one bytes object a page (about the length of the names); a dictionary
+of them is made only for a listing that seeks out of its page. Two pages with attributes
+are held: the one being read and the next.
 
-Invariant: names come in key order, each at most once, and a name that exists through
-the whole listing is handed out exactly once, whatever is created or removed meanwhile.
-One reader at a time: the kernel serialises readdir on an open directory.
+Invariant: between two seeks names come in key order, each at most once, and a name that
+exists all the time is handed out exactly once. One reader at a time: the kernel
+serialises readdir on an open directory.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import NamedTuple
 
 import trio
@@ -23,6 +27,11 @@ from ossfs.store.errors import StoreError
 from ossfs.tree.names import PageNames
 
 log = logging.getLogger(__name__)
+
+START = 0
+"""The cookie of the place before the first name."""
+_INDEXED = 180
+"""Bytes a name costs in the dictionary beside its own length: entry, bytes object, int."""
 
 PageSource = Callable[[bytes, bytes, str | None], Awaitable[ListPage]]
 """(prefix, start_after, token) -> page; start_after and token exclude each other."""
@@ -36,12 +45,83 @@ class Named(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Names [first, first + len(names)) of a listing, and when they were asked for."""
+    """Some neighbouring names of a listing, and when they were asked for."""
 
-    first: int
     names: list[Named]
+    numbers: Sequence[int]
+    """The cookie of each name."""
+    previous: int
+    """The cookie of the name before the first."""
     asked: float
     token: str | None
+
+    @property
+    def last(self) -> int:
+        """The cookie of the last name, at which the next page begins."""
+        return self.numbers[-1] if self.numbers else self.previous
+
+    def after(self, cookie: int) -> int | None:
+        """Return the index of the name after `cookie`, None when that lies elsewhere."""
+        if cookie == self.previous:
+            return 0
+        try:
+            return self.numbers.index(cookie) + 1
+        except ValueError:
+            return None
+
+
+class _Told:
+    """The names handed out so far and their numbers, from 1 on."""
+
+    __slots__ = ("_first", "_index", "_next", "_packed", "held")
+
+    def __init__(self) -> None:
+        self._first: list[int] = []
+        self._packed: list[bytes] = []
+        """NUL-joined names, each numbered from its place in _first on; directories with a slash."""
+        self._index: dict[bytes, int] | None = None
+        self._next = 1
+        self.held = 0
+        """Bytes of memory."""
+
+    def name(self, number: int) -> bytes | None:
+        """Return the name with that number, None where nothing was told yet."""
+        if not 0 < number < self._next:
+            return None
+        run = bisect_right(self._first, number) - 1
+        return self._packed[run].split(b"\0")[number - self._first[run]]
+
+    def add(self, names: list[bytes]) -> Sequence[int]:
+        """Return the number of each name, a new one where it was not told before."""
+        index = self._index
+        if index is None:
+            return self._append(names)
+        self._append([name for name in names if name not in index])
+        return [index[name] for name in names]
+
+    def indexed(self) -> Container[bytes]:
+        """Return all names; from now on a name may come again, and then keeps its number."""
+        index = self._index
+        if index is None:
+            index = self._index = {}
+            for first, packed in zip(self._first, self._packed, strict=True):
+                index.update({name: first + i for i, name in enumerate(packed.split(b"\0"))})
+            self.held += self.held + _INDEXED * len(index)
+        return index
+
+    def _append(self, names: list[bytes]) -> range:
+        numbers = range(self._next, self._next + len(names))
+        if names:
+            packed = b"\0".join(names)
+            self._first.append(self._next)
+            self._packed.append(packed)
+            self._next = numbers.stop
+            self.held += len(packed)
+            if self._index is not None:
+                self._index.update(zip(names, numbers, strict=True))
+                self.held += len(packed) + _INDEXED * len(names)
+        return numbers
+
 
 
 class _Ahead:
@@ -82,10 +162,9 @@ class Listing:
 
     def _begin(self) -> None:
         self._names = PageNames(self._prefix)
-        self._past: list[tuple[int, bytes]] = []
-        """(first, NUL-joined names) of every page read so far; a directory's ends in a slash."""
+        self._told = _Told()
         self._page: Page | None = None
-        self._hold(-self._held)
+        self._account()
 
     def rewind(self) -> None:
         """Start again: the next page is listed afresh."""
@@ -95,32 +174,42 @@ class Listing:
     def close(self) -> None:
         """Give back what is held."""
         self._cancel()
-        self._hold(-self._held)
+        self._told = _Told()
+        self._account()
 
-    async def page_at(self, position: int) -> Page | None:
-        """Return a page that holds the name at `position`, None behind the last name."""
+    async def page_at(self, cookie: int) -> tuple[Page, int] | None:
+        """Return a page and the index in it of the name after `cookie`, None behind the last name.
+
+        A cookie that was never told lies ahead: it comes from another handle of the directory
+        (an NFS server opens it anew for each request), where names had the same numbers.
+        """
         page = self._page
         if page is None:
-            page = await self._read(0, None)
-        elif position < page.first:
-            page = await self._seek(position)
-        while position >= page.first + len(page.names):
+            page = await self._read(START, None)
+        while True:
+            index = page.after(cookie)
+            if index is None:
+                name = b"" if cookie == START else self._told.name(cookie)
+                if name is not None:
+                    page = await self._seek(cookie, name)
+                    continue
+            elif index < len(page.names):
+                return page, index
             if page.token is None:
                 return None
-            page = await self._read(page.first + len(page.names), page.token)
-        return page
+            page = await self._read(page.last, page.token)
 
-    async def _read(self, first: int, token: str | None) -> Page:
-        return self._take(first, *await self._fetch(b"", token))
+    async def _read(self, previous: int, token: str | None) -> Page:
+        return self._take(previous, *await self._fetch(b"", token))
 
-    def _take(self, first: int, raw: ListPage, asked: float) -> Page:
+    def _take(self, previous: int, raw: ListPage, asked: float) -> Page:
         """Make a page that has arrived the one being read."""
         names = [Named(name, entry) for name, entry in self._names.names(raw)]
         if self._names.skipped:
             self._skipped(self._names.skipped)
-        page = self._page = Page(first, names, asked, raw.next_token)
-        if names:
-            self._remember(first, b"\0".join(map(_packed, names)))
+        numbers = self._told.add(list(map(_packed, names)))
+        self._account()
+        page = self._page = Page(names, numbers, previous, asked, raw.next_token)
         if raw.next_token is not None:
             ahead = self._ahead = _Ahead(raw.next_token)
             self._nursery.start_soon(self._fetch_ahead, ahead)
@@ -152,38 +241,23 @@ class Listing:
         finally:
             ahead.done.set()
 
-    async def _seek(self, position: int) -> Page:
-        """List again from the name before `position`; nothing changes unless that succeeds."""
-        past = [page for page in self._past if page[0] < position]
-        if past:
-            first, packed = past[-1]
-            past[-1] = first, b"\0".join(packed.split(b"\0")[: position - first])
-
-        def handed_out(name: bytes) -> bool:
-            wanted = b"\0" + name + b"\0"
-            return any(wanted in b"\0" + packed + b"\0" for _, packed in past)
-
-        previous = past[-1][1].rsplit(b"\0", 1)[-1] if past else b""
-        names = PageNames(self._prefix)
-        names.resume(previous.rstrip(b"/"), handed_out)
+    async def _seek(self, cookie: int, previous: bytes) -> Page:
+        """List again from the name `previous` on; nothing changes unless that succeeds."""
         self._cancel()
         raw, asked = await self._fetch(self._prefix + previous if previous else b"", None)
-        self._past, self._names = past, names
-        self._hold(sum(len(packed) for _, packed in past) - self._held)
-        return self._take(position, raw, asked)
-
-    def _remember(self, first: int, packed: bytes) -> None:
-        self._past.append((first, packed))
-        self._hold(len(packed))
+        names = PageNames(self._prefix)
+        names.resume(previous.rstrip(b"/"), self._told.indexed())
+        self._names = names
+        return self._take(cookie, raw, asked)
 
     def _cancel(self) -> None:
         if self._ahead is not None:
             self._ahead.scope.cancel()
             self._ahead = None
 
-    def _hold(self, size: int) -> None:
-        self._held += size
-        self._charge(size)
+    def _account(self) -> None:
+        self._charge(self._told.held - self._held)
+        self._held = self._told.held
 
 
 def _packed(named: Named) -> bytes:

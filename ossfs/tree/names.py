@@ -7,7 +7,7 @@ finds it first (ossfs 2.0 does the same).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator
 
 from ossfs.store.api import ListEntry, ListPage
 
@@ -70,8 +70,8 @@ class PageNames:
                 stack.append(name)
             yield name, entry
 
-    def resume(self, previous: bytes, handed_out: Callable[[bytes], bool]) -> None:
-        """Go on after the name `previous`, of an earlier pass whose names `handed_out` knows."""
+    def resume(self, previous: bytes, handed_out: Container[bytes]) -> None:
+        """Go on after the name `previous`, of an earlier pass whose files `handed_out` holds."""
         if not previous:
             return
         # Only a name that the next byte of `previous` sorts under its own slash may still meet
@@ -79,7 +79,7 @@ class PageNames:
         self._stack = [
             previous[:cut]
             for cut in range(1, len(previous))
-            if previous[cut : cut + 1] < b"/" and handed_out(previous[:cut])
+            if previous[cut : cut + 1] < b"/" and previous[:cut] in handed_out
         ]
         self._stack.append(previous)
 

@@ -338,17 +338,17 @@ class FileSystem:
             if not emit(b"..", directory.parent or directory, 2):
                 return
             position = 2
-        page = await listing.page_at(position - 2)
-        if page is None:
+        found = await listing.page_at(position - 2)
+        if found is None:
             return
-        index = position - 2 - page.first
+        page, index = found
+        names, numbers = page.names, page.numbers
         adopt = self._adopt_named
         deadline = page.asked + self._policy.attr_timeout  # one float for all of them
         named: Named
-        for named in page.names[index:] if index else page.names:
+        for named, number in zip(names[index:], numbers[index:], strict=True):
             inode = adopt(directory, named.name, named.entry, deadline)
-            position += 1
-            if not emit(named.name, inode, position):
+            if not emit(named.name, inode, number + 2):
                 self.inodes.release(inode)
                 return
             inode.lookups += 1

@@ -87,7 +87,13 @@ class OpenDirectory:
         self.number = number
         self.prefix = prefix
         self.position = 0
+        """The cookie the next readdir names."""
         self.given: list[bytes] = []
+        """Names since the last seek."""
+        self.cookies: dict[int, bytes] = {}
+        """Every cookie told since the listing began, and the name it is the place after."""
+        self.since = b""
+        """The name the last seek went to."""
         self.stayed: set[bytes] | None = None
         """Names that have been there since the listing began; None before it has."""
         self.ever: set[bytes] = set()
@@ -311,7 +317,6 @@ class Kernel:
         if opened.stayed is None:
             opened.stayed = shown(self.bucket.now, opened.prefix)
             opened.ever = set(opened.stayed)
-        began = opened.position
         full = False
 
         def emit(name: bytes, inode: Inode, cookie: int) -> bool:
@@ -323,28 +328,39 @@ class Kernel:
                 self._count(inode)
                 self.learned(inode)
                 assert inode.name == name
-                opened.given.append(name + b"/" if isinstance(inode, Directory) else name)
-            assert cookie == opened.position + 1
+                told = name + b"/" if isinstance(inode, Directory) else name
+                assert opened.cookies.setdefault(cookie, told) == told
+                opened.given.append(told)
+            came.append(cookie)
             opened.position = cookie
             return True
 
         before = len(opened.given)
+        came: list[int] = []
         await self.fs.read_directory(opened.handle, opened.position, emit)
+        assert len(set(opened.cookies.values())) == len(opened.cookies)
+        assert opened.given == sorted(opened.given)
+        assert all(name > opened.since for name in opened.given)
         names = [name.rstrip(b"/") for name in opened.given]
         assert len(set(names)) == len(names)
-        if opened.position == began and not full:  # the end
-            assert {name.rstrip(b"/") for name in opened.stayed} <= set(names)
+        if not came and not full:  # the end
+            still = {name for name in opened.stayed if name > opened.since}
+            passed = {name for name in opened.cookies.values() if name <= opened.since}
+            assert {name.rstrip(b"/") for name in still} <= {
+                name.rstrip(b"/") for name in passed.union(opened.given)
+            }
 
-    def seekdir(self, pick: int, back: int) -> None:
-        """Go back to where a name was given, or to the beginning."""
+    def seekdir(self, pick: int, to: int) -> None:
+        """Go to a place that was told, back or forward, or to the beginning."""
         if not self.directories:
             return
         opened = self.directories[pick % len(self.directories)]
-        kept = back % (len(opened.given) + 1)
-        del opened.given[kept:]
-        opened.position = min(opened.position, kept + 2) if kept else 0
-        if not kept:
+        places = [(0, b""), *opened.cookies.items()]
+        opened.position, opened.since = places[to % len(places)]
+        opened.given = []
+        if not opened.position:
             opened.stayed = None
+            opened.cookies = {}
 
     def closedir(self, pick: int) -> None:
         if self.directories:

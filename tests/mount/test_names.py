@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import oss2
@@ -179,7 +181,10 @@ while True:
         break
     cookies.append(cookie); names.append(name)
 assert len(set(names)) == len(names) == int(sys.argv[2]) + 2, len(names)
-for index in [0, 1, 2, 3, 1500, 2499, 7, 999, 1000, 1001, 1002, 1003, 2001, 2, len(names) - 1]:
+PLACES = [0, 1, 2, 3, 1500, 2499, 7, 999, 1000, 1001, 1002, 1003, 2001, 2, len(names) - 1]
+"""
+UNCHANGED = SEEKING + """
+for index in PLACES:
     libc.seekdir(d, cookies[index])
     following = [read() for _ in range(3)]
     assert following == (names + [None] * 3)[index:index + 3], (index, following)
@@ -190,13 +195,44 @@ while (name := read()) is not None:
 assert again == names
 libc.closedir(d)
 """
+CHANGED = SEEKING + """
+print("listed", flush=True)
+gone, new = map(str.split, sys.stdin.readline().split(","))
+now = [name for name in names if name.decode() not in gone] + [name.encode() for name in new]
+now = now[:2] + sorted(now[2:])
+for index in PLACES[2:]:
+    libc.seekdir(d, cookies[index])
+    following = [read() for _ in range(3)]
+    rest = [name for name in now[2:] if name > names[index - 1]] if index > 2 else now[2:]
+    assert following == (rest + [None] * 3)[:3], (index, following, rest[:3])
+libc.closedir(d)
+"""
 
 
 def test_seekdir_telldir_and_rewinddir_are_exact(bucket: oss2.Bucket, mount: MountMaker) -> None:
     for number in range(1250):
         bucket.put_object(f"many/{number:05d}", b"")
         bucket.put_object(f"many/{number:05d}-d/x", b"")
-    python(SEEKING, mount().path / "many", "2500")
+    python(UNCHANGED, mount().path / "many", "2500")
+
+
+def test_a_place_that_was_told_stays_right_while_the_directory_changes(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    for number in range(2500):
+        bucket.put_object(f"many/{number:05d}", b"")
+    command = [sys.executable, "-c", CHANGED, str(mount().path / "many"), "2500"]
+    with subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "listed\n"
+        gone, new = ["00000", "00998", "01500", "01999"], ["00005-new", "01499-new", "02600"]
+        bucket.batch_delete_objects([f"many/{name}" for name in gone])
+        for name in new:
+            bucket.put_object(f"many/{name}", b"")
+        reader.communicate(f"{' '.join(gone)},{' '.join(new)}\n", timeout=60)
+    assert reader.returncode == 0
 
 
 def test_rewinding_lists_afresh(bucket: oss2.Bucket, mount: MountMaker) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ossfs.store.api import ListPage
 from ossfs.store.errors import StoreError, Unavailable
 from ossfs.store.memory import MemoryStore
-from ossfs.tree.listing import Listing
+from ossfs.tree.listing import START, Listing
 from tests.support.core import run
 
 PREFIX = b"dir/"
@@ -59,19 +59,27 @@ class Bucket:
         )
 
 
-async def names(listing: Listing, position: int = 0, stop: int | None = None) -> list[bytes]:
-    """Names from `position` on, at most up to position `stop`; directories with a slash."""
-    found: list[bytes] = []
-    while stop is None or position < stop:
-        page = await listing.page_at(position)
-        if page is None:
+Told = list[tuple[bytes, int]]
+"""Names with their cookies; directories with a slash."""
+
+
+async def told(listing: Listing, cookie: int = START, most: int = 10**9) -> Told:
+    """Up to `most` names after `cookie`."""
+    found: Told = []
+    while len(found) < most:
+        place = await listing.page_at(cookie)
+        if place is None:
             break
-        part = page.names[position - page.first :]
-        if stop is not None:
-            part = part[: stop - position]
-        found += [one.name if one.entry is not None else one.name + b"/" for one in part]
-        position += len(part)
+        page, index = place
+        for one, number in zip(page.names[index:], page.numbers[index:], strict=True):
+            found.append((one.name if one.entry is not None else one.name + b"/", number))
+        del found[most:]
+        cookie = found[-1][1]
     return found
+
+
+async def names(listing: Listing, cookie: int = START, most: int = 10**9) -> list[bytes]:
+    return [name for name, _ in await told(listing, cookie, most)]
 
 
 def down() -> None:
@@ -105,7 +113,7 @@ def test_one_page_is_fetched_ahead_and_no_more() -> None:
             listing = bucket.listing(nursery)
             assert bucket.asked == 0, "nothing before somebody asks"
             for page in range(5):
-                assert await names(listing, 3 * page, 3 * page + 1)
+                assert await names(listing, 3 * page, 1)
                 await trio.testing.wait_all_tasks_blocked()
                 assert bucket.asked == page + 2
             listing.close()
@@ -120,13 +128,13 @@ def test_a_page_tells_when_it_was_asked_for_not_when_it_is_read() -> None:
         async with trio.open_nursery() as nursery:
             listing = bucket.listing(nursery)
             began = trio.current_time()
-            await listing.page_at(0)
+            await listing.page_at(START)
             await trio.sleep(100)
             ahead, later = await listing.page_at(3), await listing.page_at(6)
             assert ahead is not None
             assert later is not None
-            assert ahead.asked == began
-            assert later.asked == began + 100
+            assert ahead[0].asked == began
+            assert later[0].asked == began + 100
             listing.close()
 
     run(main)
@@ -137,7 +145,7 @@ def test_rewinding_and_closing_call_off_the_page_ahead() -> None:
         bucket = Bucket(*numbered(9))
         async with trio.open_nursery() as nursery:
             listing = bucket.listing(nursery)
-            await listing.page_at(0)
+            await listing.page_at(START)
             bucket.held = trio.Event()
             await trio.testing.wait_all_tasks_blocked()
             listing.rewind()
@@ -145,7 +153,7 @@ def test_rewinding_and_closing_call_off_the_page_ahead() -> None:
             bucket.add(b"0000-new")
             assert await names(listing) == sorted([*numbered(9), b"0000-new"])
             listing.rewind()
-            await listing.page_at(0)
+            await listing.page_at(START)
             bucket.held = trio.Event()
             await trio.testing.wait_all_tasks_blocked()
             listing.close()
@@ -161,9 +169,9 @@ def test_a_page_that_failed_is_an_error_once_and_then_asked_for_again() -> None:
             listing = bucket.listing(nursery)
             bucket.fail = down
             with pytest.raises(StoreError):
-                await listing.page_at(0)
+                await listing.page_at(START)
             bucket.fail = lambda: None
-            assert await names(listing, 0, 1) == [b"0000"]
+            assert await names(listing, START, 1) == [b"0000"]
             bucket.fail = down
             await trio.testing.wait_all_tasks_blocked()  # the page ahead fails unseen
             bucket.fail = lambda: None
@@ -188,7 +196,7 @@ def test_an_unforeseen_failure_ahead_is_logged_and_the_page_asked_for_again(
         bucket = Bucket(*numbered(5))
         async with trio.open_nursery() as nursery:
             listing = bucket.listing(nursery)
-            await listing.page_at(0)
+            await listing.page_at(START)
             bucket.fail = broken
             await trio.testing.wait_all_tasks_blocked()
             bucket.fail = lambda: None
@@ -203,21 +211,73 @@ def test_a_seek_that_failed_leaves_every_cookie_as_it_was() -> None:
         bucket = Bucket(*numbered(20), b"0004/x", b"0004-/x")
         async with trio.open_nursery() as nursery:
             listing = bucket.listing(nursery)
-            known = await names(listing)
-            assert known == sorted([*numbered(20), b"0004-/"])
+            known = await told(listing)
+            texts = [name for name, _ in known]
+            assert texts == sorted([*numbered(20), b"0004-/"])
             held = bucket.charged
             bucket.fail = down
             for position in (7, 2, 0):
                 with pytest.raises(StoreError):
-                    await listing.page_at(position)
+                    await listing.page_at(known[position][1])
             bucket.fail = lambda: None
             assert bucket.charged == held
-            assert await names(listing, len(known) - 1) == known[-1:]
+            assert await names(listing, known[-2][1]) == texts[-1:]
             assert bucket.charged == held
-            for position in (16, 9, 5, 1, 0):
-                assert await names(listing, position) == known[position:]
+            for position in (16, 9, 5, 1, 0, 12, 18):
+                assert await told(listing, known[position][1]) == known[position + 1 :]
+            assert await told(listing) == known
             listing.close()
         assert bucket.charged == 0
+
+    run(main)
+
+
+def test_a_cookie_stays_right_when_names_before_it_come_and_go() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(20))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            cookies = dict(await told(listing))
+            bucket.remove(b"0003")
+            bucket.remove(b"0012")
+            bucket.add(b"0007-new")
+            expected = sorted([*numbered(3), *numbered(20)[4:12], *numbered(20)[13:], b"0007-new"])
+            await names(listing, cookies[b"0001"], 8)  # back, over what has changed
+            for name, cookie in cookies.items():  # and forward, and to what is gone
+                assert await names(listing, cookie) == [other for other in expected if other > name]
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
+
+
+def test_seeking_about_costs_memory_once() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(50))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            known = await told(listing)
+            await names(listing, known[10][1])
+            held = bucket.charged
+            for position in [*range(0, 50, 7), *range(49, 0, -5)]:
+                assert await told(listing, known[position][1]) == known[position + 1 :]
+            assert bucket.charged == held
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
+
+
+def test_a_cookie_of_another_handle_is_reached_by_reading_on() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(20))
+        async with trio.open_nursery() as nursery:
+            first, second = bucket.listing(nursery), bucket.listing(nursery)
+            known = await told(first)
+            assert await told(second, known[13][1]) == known[14:]
+            assert await second.page_at(known[-1][1] + 5) is None
+            first.close()
+            second.close()
 
     run(main)
 
@@ -230,12 +290,13 @@ def test_a_file_hides_its_directory_across_pages_and_across_seeks() -> None:
         bucket = Bucket(b"a", b"a/x", *between, b"ab")
         async with trio.open_nursery() as nursery:
             listing = bucket.listing(nursery)
-            assert await names(listing) == whole
+            known = await told(listing)
+            assert [name for name, _ in known] == whole
             for position in range(len(whole) - 1, -1, -1):
-                assert await names(listing, position) == whole[position:]
+                assert await told(listing, known[position][1]) == known[position + 1 :]
             bucket.remove(b"a")
-            for position in range(len(whole) - 1, 0, -1):
-                assert await names(listing, position) == whole[position:], (
+            for position in range(len(whole) - 1, -1, -1):
+                assert await names(listing, known[position][1]) == whole[position + 1 :], (
                     "the name has been handed out: what it stands for now makes no second one"
                 )
             listing.rewind()
@@ -259,7 +320,7 @@ def test_keys_no_path_can_hold_are_told_and_pages_of_nothing_else_are_passed() -
                 PREFIX + b"n" * 256 + b"/",
             ]
             assert await names(listing, 1) == [b"z"]
-            assert await names(listing, 0) == [b"a", b"z"]
+            assert await names(listing) == [b"a", b"z"]
             listing.close()
         assert bucket.charged == 0
 
@@ -292,14 +353,11 @@ def test_whatever_changes_each_name_comes_once_and_what_stays_always_comes(
         here = set(keys)
         stayed = set(keys)  # since the listing began
         ever = set(keys)
-        got: list[bytes] = []
+        cookies: Told = [(b"", START)]  # of all names told since then
+        since: bytes = b""  # the name last sought
+        got: Told = []  # after it
         async with trio.open_nursery() as nursery:
             listing = bucket.listing(nursery)
-
-            def begin() -> None:
-                nonlocal stayed, ever, got
-                stayed, ever, got = set(here), set(here), []
-
             for what, number in [*steps, ("read", 99)]:
                 key = KEYS[number % len(KEYS)]
                 if what == "add":
@@ -312,17 +370,26 @@ def test_whatever_changes_each_name_comes_once_and_what_stays_always_comes(
                     stayed.discard(key)
                 elif what == "rewind":
                     listing.rewind()
-                    begin()
+                    stayed, ever = set(here), set(here)
+                    cookies, since, got = [(b"", START)], b"", []
                 else:
-                    position = number % (len(got) + 1) if what == "seek" else len(got)
-                    del got[position:]
-                    got += await names(listing, position, None if number == 99 else position + 4)
-                texts = [name.rstrip(b"/") for name in got]
-                assert len(set(texts)) == len(texts)
-                assert got == sorted(got)
-                assert set(got) <= {key.removesuffix(b"x") for key in ever}
-            shown = {name.rstrip(b"/") for name in got}
-            assert {key.partition(b"/")[0] for key in stayed} <= shown
+                    if what == "seek":
+                        since, cookie = cookies[number % len(cookies)]
+                        got = []
+                    else:
+                        cookie = got[-1][1] if got else dict(cookies)[since]
+                    got += await told(listing, cookie, 10**9 if number == 99 else 4)
+                    cookies = list(dict([*cookies, *got]).items())
+                assert len({cookie for _, cookie in cookies}) == len(cookies)
+                texts = [name for name, _ in got]
+                assert len({text.rstrip(b"/") for text in texts}) == len(texts)
+                assert texts == sorted(texts)
+                assert set(texts) <= {key.removesuffix(b"x") for key in ever}
+                assert all(text > since for text in texts)
+            before = {name.rstrip(b"/") for name, _ in cookies if name <= since}
+            shown = {name.rstrip(b"/") for name, _ in got}
+            still = {key.partition(b"/")[0] for key in stayed if key.removesuffix(b"x") > since}
+            assert still <= shown | before
             listing.close()
         assert bucket.charged == 0
 
