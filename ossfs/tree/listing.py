@@ -123,7 +123,6 @@ class _Told:
         return numbers
 
 
-
 class _Ahead:
     """The page being fetched in the background."""
 

@@ -183,7 +183,9 @@ while True:
 assert len(set(names)) == len(names) == int(sys.argv[2]) + 2, len(names)
 PLACES = [0, 1, 2, 3, 1500, 2499, 7, 999, 1000, 1001, 1002, 1003, 2001, 2, len(names) - 1]
 """
-UNCHANGED = SEEKING + """
+UNCHANGED = (
+    SEEKING
+    + """
 for index in PLACES:
     libc.seekdir(d, cookies[index])
     following = [read() for _ in range(3)]
@@ -195,7 +197,10 @@ while (name := read()) is not None:
 assert again == names
 libc.closedir(d)
 """
-CHANGED = SEEKING + """
+)
+CHANGED = (
+    SEEKING
+    + """
 print("listed", flush=True)
 gone, new = map(str.split, sys.stdin.readline().split(","))
 now = [name for name in names if name.decode() not in gone] + [name.encode() for name in new]
@@ -207,6 +212,7 @@ for index in PLACES[2:]:
     assert following == (rest + [None] * 3)[:3], (index, following, rest[:3])
 libc.closedir(d)
 """
+)
 
 
 def test_seekdir_telldir_and_rewinddir_are_exact(bucket: oss2.Bucket, mount: MountMaker) -> None:
