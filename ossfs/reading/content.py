@@ -71,6 +71,16 @@ class Cell:
         self.error: StoreError | None = None
 
 
+class Pending:
+    """Batches of pages that the kernel is being handed."""
+
+    __slots__ = ("batches", "over")
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.over = trio.Event()
+
+
 class Source:
     """What all contents of a mount share: client, blocks, the nursery their GETs run in."""
 
@@ -97,6 +107,7 @@ class Content:
         "key",
         "prefetching",
         "proved",
+        "pushes",
         "read_to",
         "size",
     )
@@ -114,6 +125,8 @@ class Content:
         self.prefetching = 0
         self.read_to = 0
         """End of the furthest READ of a sequence under way; other threads look at it."""
+        self.pushes: dict[int, Pending] = {}
+        """Pushes under way, by the group of units they are of (see reading.pushing)."""
         self.proved = False
         """The store has served bytes of this version to a GET."""
 
@@ -179,7 +192,9 @@ class Content:
             elif cell.ready:
                 return cell
             else:
-                await self._wait(cell)
+                await self.settled(cell)
+                if cell.error is not None:
+                    raise cell.error
 
     async def exact(self, offset: int, size: int) -> memoryview:
         """Fetch just these bytes (at most a block) past the cells, for random reads."""
@@ -241,7 +256,8 @@ class Content:
             return 0
         return self._source.pool.give(cell.block)
 
-    async def _wait(self, cell: Cell) -> None:
+    async def settled(self, cell: Cell) -> None:
+        """Wait until the cell's bytes are here or its GET has failed."""
         if cell.event is None:
             cell.event = trio.Event()
         if cell.ready or not cell.fetching:
@@ -251,8 +267,6 @@ class Content:
             await cell.event.wait()
         finally:
             self.unpin(cell)
-        if cell.error is not None:
-            raise cell.error
 
     async def _fetch(self, first: int, cells: list[Cell], prefetch: bool) -> None:
         """Run one GET as a task of its own: its failure belongs to those who wait for cells."""

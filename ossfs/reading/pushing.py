@@ -1,15 +1,21 @@
 """Pages pushed into the kernel ahead of a reader, where its readahead cannot be raised.
 
 At the kernel's default readahead a reader has two requests of 128 KiB in flight, so a
-distant or merely busy daemon stalls it. Fetched cells are therefore stored straight in
-the page cache (`notify_store`), and the READs for them never come.
+distant or merely busy daemon stalls it, and each costs the daemon as much as one of a
+MiB. Fetched cells are therefore stored straight in the page cache (`notify_store`), and
+the READs for them never come.
 
 The first SMALL bytes of every group of GROUP units are left out: their READ is the
-heartbeat that tells how far the reader has come, and it pushes the next DEPTH groups.
-So no more than those lie unread in the page cache, and a push is ahead of the READs in
-flight; what has a READ outstanding is never pushed, for notify_store would wait for
-it. Pushing is done by another thread (`Push`), which reports back once a batch; cells
-are pinned meanwhile.
+heartbeat that tells how far the reader has come, and it pushes this group and the next
+DEPTH. So no more than those lie unread in the page cache. A reader runs through pages
+faster than they can be pushed; where it catches up it would send READs for what is just
+being pushed. So a heartbeat's answer waits until what is pushed of its group is there.
+
+No READ that overlaps anything pushed ever waits for a push: notify_store waits for the
+READs of its pages, and the two would wait for each other. A heartbeat that waits lies
+wholly in what is never pushed, and waits PATIENCE at most, for the pushing thread has
+other work too. Pushing is done by that thread (`Push`), which reports back once a
+batch; cells are pinned meanwhile.
 """
 
 from __future__ import annotations
@@ -17,17 +23,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import trio
+
 from ossfs.reading.blocks import BLOCK, SMALL
-from ossfs.reading.content import Cell, Content
+from ossfs.reading.content import Cell, Content, Pending
 
 GROUP = 8
 """Units between heartbeats: one READ in 8 MiB."""
-
-
 DEPTH = 2
-"""Groups pushed ahead: a reader runs through one faster than the next can be pushed."""
+"""Groups pushed beyond the one being read."""
 NEAR = 512 * 1024
 """Bytes beyond the last READ in which the next ones may be under way already."""
+PATIENCE = 0.1
+"""Seconds a heartbeat waits at most; a group is pushed in 4 ms, in 20 on a busy machine."""
+
+
+_GROUP_BYTES = GROUP * BLOCK
 
 
 class Push(Protocol):
@@ -56,19 +67,53 @@ class Pusher:
     def __init__(self, push: Push) -> None:
         self._push = push
 
-    def reading(self, inode: int, content: Content, unit: int) -> None:
-        """Note that the kernel READs `unit`: push what is here of the next groups."""
-        start = (unit // GROUP + 1) * GROUP
+    def reading(self, inode: int, content: Content, end: int) -> None:
+        """Note that the kernel's furthest READ ends at `end`: push what is here beyond it."""
+        group = (end - 1) // _GROUP_BYTES
+        first = group if end - group * _GROUP_BYTES <= SMALL else group + 1
+        for ahead in range(first, group + DEPTH + 1):
+            self._push_group(inode, content, ahead)
+
+    async def paced(self, inode: int, content: Content, offset: int, end: int) -> bool:
+        """Wait, before a READ of [offset, end) is answered, for the group it is the heartbeat of.
+
+        That is for its cells on their way and for their push. Returns whether cells were waited
+        for: the reader needs more under way.
+        """
+        group = offset // _GROUP_BYTES
+        stalled = False
+        if end - group * _GROUP_BYTES > SMALL:
+            return stalled
+        units = range((group + 1) * GROUP - 1, group * GROUP, -1)
+        with trio.move_on_after(PATIENCE):
+            while True:
+                pending = content.pushes.get(group)
+                if pending is not None:
+                    await pending.over.wait()
+                    continue
+                # The last of a request's cells is filled last.
+                for unit in units:
+                    cell = content.cells.get(unit)
+                    if cell is not None and not cell.ready:
+                        break
+                else:
+                    break
+                stalled = True
+                await content.settled(cell)
+                self._push_group(inode, content, group)
+        return stalled
+
+    def _push_group(self, inode: int, content: Content, group: int) -> None:
         cells: list[tuple[int, Cell]] = []
         pieces: list[tuple[int, memoryview]] = []
-        for ahead in range(start, start + DEPTH * GROUP):
-            cell = content.cells.get(ahead)
+        for unit in range(group * GROUP, (group + 1) * GROUP):
+            cell = content.cells.get(unit)
             if cell is None or not cell.ready or cell.pins or cell.consumed:
                 continue
-            skip = 0 if ahead % GROUP else SMALL
+            skip = 0 if unit % GROUP else SMALL
             if cell.size > skip:
-                cells.append((ahead, cell))
-                pieces.append((ahead * BLOCK + skip, cell.block.view[skip : cell.size]))
+                cells.append((unit, cell))
+                pieces.append((unit * BLOCK + skip, cell.block.view[skip : cell.size]))
         if not pieces:
             return
 
@@ -76,14 +121,20 @@ class Pusher:
             return offset >= content.read_to + NEAR
 
         def done(stored: list[bool]) -> None:
-            for (ahead, cell), (_, view), flag in zip(cells, pieces, stored, strict=True):
+            for (unit, cell), (_, view), flag in zip(cells, pieces, stored, strict=True):
                 content.unpin(cell)
                 if flag and cell.linked:
-                    content.consume(ahead, cell, len(view))
+                    content.consume(unit, cell, len(view))
+            pending.batches -= 1
+            if not pending.batches:
+                pending.over.set()
+                del content.pushes[group]
 
         if self._push(inode, pieces, wanted, done):
             for _, cell in cells:
                 content.pin(cell)
+            pending = content.pushes.setdefault(group, Pending())
+            pending.batches += 1
 
     def gap(self, position: int, offset: int) -> int:
         """Return the bytes between `position` and `offset` that no push accounts for.

@@ -150,8 +150,12 @@ class Reader:
                 content.start(first, content.units - first, prefetch=False)
         elif self._window is not None:
             self._run_ahead(self._window, first)
-        if self._window is not None:
+        pusher = self._reading.pusher
+        if self._window is not None and pusher is not None:
             self._push()
+            stalled = await pusher.paced(self.inode, content, offset, end)
+            if stalled and self._window is not None:
+                self._window.stalled()
         return await self._collect(offset, end, first, last)
 
     def rest(self) -> None:
@@ -169,7 +173,7 @@ class Reader:
         """Hand the kernel what has arrived for after the READs it has sent."""
         pusher = self._reading.pusher
         if pusher is not None and self._window is not None:
-            pusher.reading(self.inode, self.content, (self._position - 1) // BLOCK)
+            pusher.reading(self.inode, self.content, self._position)
 
     def _start_first(self) -> None:
         """Begin a small object's one GET; one block is fetched by whoever needs it."""
@@ -269,14 +273,15 @@ class Reader:
             if self._ahead in content.cells:
                 self._ahead += 1
                 continue
-            if self._ahead + units > limit and limit < content.units and self._ahead > unit:
+            wanted = units - self._ahead % units  # so that requests end at multiples of their size
+            if self._ahead + wanted > limit and limit < content.units and self._ahead > unit:
                 return  # wait until a whole request fits, rather than dribble small ones
             if (
                 content.prefetching >= limits.per_file
                 or self._reading.source.prefetching >= limits.total
             ):
                 return
-            started = content.start(self._ahead, units, prefetch=True)
+            started = content.start(self._ahead, wanted, prefetch=True)
             if started == 0:
                 return
             self._ahead += started

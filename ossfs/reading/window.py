@@ -2,9 +2,10 @@
 
 A wider window means more requests in flight, which is what a distant store needs and
 what a near one, bound by the CPU, only pays for in memory. So beyond COMFORT the window
-doubles while the reader has to wait *and* the last doubling paid off; one that did not
-is taken back, and not tried again until PATIENCE more measurements have passed, then
-twice as many.
+grows by half while the reader has to wait *and* the last growth paid off: measured
+against the best that the size before it did, since a busy machine makes rates dip. One
+that did not is taken back, and not tried again until PATIENCE more measurements have
+passed, then twice as many.
 
 Pure arithmetic on bytes and seconds that the reader hands in; nothing waits here.
 """
@@ -15,9 +16,9 @@ MINIMUM = 4 * 1024 * 1024
 """Bytes of the first window: some requests in flight, little lost when the reader stops."""
 COMFORT = 16 * 1024 * 1024
 """Up to here the window doubles for as long as the reader goes on: two requests of a chunk."""
-WORTHWHILE = 1.3
-"""A doubling must raise the rate by this factor, or it is taken back: where latency binds it
-nearly doubles it, and what noise of a busy machine looks like is less."""
+WORTHWHILE = 1.2
+"""Growth by half must raise the rate by this factor, or it is taken back: where latency binds it
+adds nearly half, and what noise of a busy machine looks like is less."""
 MEASURE = 0.1
 """Seconds a rate is measured over at least: a near store passes a window in 10 ms, all noise."""
 PATIENCE = 16
@@ -28,13 +29,13 @@ class Window:
     """The prefetch window of one reader."""
 
     __slots__ = (
+        "_before",
+        "_best",
         "_bytes",
         "_hold",
         "_patience",
-        "_rate_before",
         "_since",
         "_stalled",
-        "_tried",
         "maximum",
         "size",
     )
@@ -44,8 +45,10 @@ class Window:
         self.maximum = max(maximum, 1)
         self.size = min(minimum, self.maximum)
         self._restart(now)
-        self._tried = False
-        self._rate_before = 0.0
+        self._best = 0.0
+        """The best rate at the settled size, in bytes a second."""
+        self._before = 0
+        """The size that the present one is on trial against; 0 when it is settled."""
         self._hold = 0
         self._patience = PATIENCE
 
@@ -66,19 +69,19 @@ class Window:
         rate = self._bytes / elapsed
         stalled = self._stalled
         self._restart(now)
-        if self._tried and rate < self._rate_before * WORTHWHILE:
-            self.size //= 2
-            self._tried = False
+        if self._before and rate < self._best * WORTHWHILE:
+            self.size = self._before
+            self._before = 0
             self._hold = self._patience
             self._patience *= 2
-        elif self._hold > 0:
+            return
+        self._best = rate if self._before else max(rate, self._best)
+        self._before = 0
+        if self._hold > 0:
             self._hold -= 1
         elif stalled and self.size < self.maximum:
-            self._rate_before = rate
-            self._tried = True
-            self.size = min(self.size * 2, self.maximum)
-        else:
-            self._tried = False
+            self._before = self.size
+            self.size = min(self.size * 3 // 2, self.maximum)
 
     def _restart(self, now: float) -> None:
         self._bytes = 0

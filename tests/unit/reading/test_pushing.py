@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import trio
 import trio.testing
 
 from ossfs.reading.blocks import BLOCK, SMALL
 from ossfs.reading.content import Content
-from ossfs.reading.pushing import DEPTH, GROUP, NEAR, Pusher
+from ossfs.reading.pushing import DEPTH, GROUP, NEAR, PATIENCE, Pusher
 from tests.support.core import Core, core, run
 
 UNITS = (DEPTH + 2) * GROUP
@@ -17,14 +18,18 @@ TAIL = SMALL + 12_345
 """Bytes of the last unit."""
 
 
+class Batch(NamedTuple):
+    pieces: list[tuple[int, memoryview]]
+    wanted: Callable[[int], bool]
+    done: Callable[[list[bool]], None]
+
+
 class Kernel:
     """A Push that keeps what it is given until the test says what became of it."""
 
     def __init__(self) -> None:
         self.room = True
-        self.pieces: list[tuple[int, memoryview]] = []
-        self.wanted: Callable[[int], bool] = lambda _: False
-        self.done: Callable[[list[bool]], None] = lambda _: None
+        self.batches: list[Batch] = []
 
     def __call__(
         self,
@@ -36,13 +41,26 @@ class Kernel:
         assert inode == 7
         assert pieces, "nothing is no reason to wake a thread"
         if self.room:
-            self.pieces, self.wanted, self.done = pieces, wanted, done
+            self.batches.append(Batch(pieces, wanted, done))
         return self.room
+
+    @property
+    def pieces(self) -> list[tuple[int, memoryview]]:
+        return [piece for batch in self.batches for piece in batch.pieces]
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
         """(first byte, end) of every piece."""
         return [(offset, offset + len(view)) for offset, view in self.pieces]
+
+    def wanted(self, offset: int) -> bool:
+        return self.batches[0].wanted(offset)
+
+    def stored(self) -> None:
+        """Say that all of it has gone into the page cache."""
+        batches, self.batches = self.batches, []
+        for batch in batches:
+            batch.done([True] * len(batch.pieces))
 
 
 async def fetched(made: Core, units: range) -> tuple[Content, Kernel, Pusher]:
@@ -70,7 +88,7 @@ def test_the_next_groups_are_pushed_whole_but_for_their_heartbeats() -> None:
     async def main() -> None:
         async with core() as made:
             content, kernel, pusher = await fetched(made, range(UNITS))
-            pusher.reading(7, content, 3)
+            pusher.reading(7, content, 4 * BLOCK)
             assert kernel.ranges == [*group(1), *group(2)]
             for offset, view in kernel.pieces:
                 assert bytes(view) == bytes([offset // BLOCK]) * len(view)
@@ -82,11 +100,11 @@ def test_nothing_is_pushed_past_the_end_of_the_object() -> None:
     async def main() -> None:
         async with core() as made:
             content, kernel, pusher = await fetched(made, range(UNITS))
-            pusher.reading(7, content, UNITS - GROUP - 1)
+            pusher.reading(7, content, (UNITS - GROUP) * BLOCK)
             *_, last = kernel.ranges
             assert last == ((UNITS - 1) * BLOCK, content.size)
-            kernel.pieces = []
-            pusher.reading(7, content, UNITS - 1)
+            kernel.batches = []
+            pusher.reading(7, content, content.size)
             assert kernel.pieces == []
 
     run(main)
@@ -100,7 +118,7 @@ def test_a_group_that_is_all_heartbeat_is_not_pushed() -> None:
             content = Content(made.source, b"key", info.size, info.etag)
             await content.cell(GROUP)
             kernel = Kernel()
-            Pusher(kernel).reading(7, content, 0)
+            Pusher(kernel).reading(7, content, BLOCK)
             assert kernel.pieces == []
 
     run(main)
@@ -123,7 +141,7 @@ def test_what_is_absent_on_its_way_pinned_or_partly_read_is_left_to_the_kernels_
             content.drop(GROUP + 1)
             content.pin(content.cells[GROUP + 2])
             content.consume(GROUP + 3, content.cells[GROUP + 3], 4096)
-            pusher.reading(7, content, 0)
+            pusher.reading(7, content, BLOCK)
             left = [0, 4, 5, 6]
             assert kernel.ranges == [group(1)[index] for index in left]
             release.set()
@@ -135,12 +153,13 @@ def test_what_is_being_pushed_is_pinned_and_what_was_stored_is_given_back() -> N
     async def main() -> None:
         async with core() as made:
             content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
-            pusher.reading(7, content, 0)
+            pusher.reading(7, content, BLOCK)
             assert all(cell.pins for cell in content.cells.values())
             assert made.reading.reclaim(BLOCK) == content.drop_idle() == 0
-            pushed, done = kernel.pieces, kernel.done
-            kernel.pieces = []
-            pusher.reading(7, content, 0)
+            (batch,) = kernel.batches
+            pushed, done = batch.pieces, batch.done
+            kernel.batches = []
+            pusher.reading(7, content, BLOCK)
             assert kernel.pieces == [], "nothing is pushed twice at once"
             done([True] * (len(pushed) - 2) + [False] * 2)
             assert sorted(content.cells) == [GROUP, 2 * GROUP - 2, 2 * GROUP - 1], (
@@ -159,10 +178,10 @@ def test_a_push_there_is_no_room_for_pins_nothing() -> None:
         async with core() as made:
             content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
             kernel.room = False
-            pusher.reading(7, content, 0)
+            pusher.reading(7, content, BLOCK)
             assert not any(cell.pins for cell in content.cells.values())
             kernel.room = True
-            pusher.reading(7, content, 0)
+            pusher.reading(7, content, BLOCK)
             assert kernel.ranges == group(1)
 
     run(main)
@@ -172,7 +191,7 @@ def test_pages_where_a_read_may_be_under_way_are_not_wanted_any_more() -> None:
     async def main() -> None:
         async with core() as made:
             content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
-            pusher.reading(7, content, 0)
+            pusher.reading(7, content, BLOCK)
             offset = (GROUP + 2) * BLOCK
             content.read_to = offset - NEAR
             assert kernel.wanted(offset)
@@ -187,12 +206,12 @@ def test_a_file_closed_while_it_is_pushed_gives_its_memory_back_afterwards() -> 
     async def main() -> None:
         async with core(memory=GROUP * BLOCK) as made:
             content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
-            pusher.reading(7, content, 0)
+            pusher.reading(7, content, BLOCK)
             content.drop_all()
             assert made.source.pool.try_take(BLOCK, reclaim=True) is None, (
                 "the pushing thread still reads there"
             )
-            kernel.done([True] * len(kernel.pieces))
+            kernel.stored()
             assert made.budget.used == 0
 
     run(main)
@@ -203,3 +222,112 @@ def test_a_reader_that_comes_back_after_pushed_pages_is_still_in_sequence() -> N
     assert pusher.gap(10 * BLOCK, 10 * BLOCK + Pusher.reach) == 0
     assert pusher.gap(10 * BLOCK, 10 * BLOCK + Pusher.reach + 1) == Pusher.reach + 1
     assert pusher.gap(10 * BLOCK, 9 * BLOCK) == -BLOCK
+
+
+def test_a_heartbeat_pushes_its_own_group_too() -> None:
+    async def main() -> None:
+        async with core() as made:
+            content, kernel, pusher = await fetched(made, range(UNITS))
+            pusher.reading(7, content, GROUP * BLOCK + SMALL)
+            assert kernel.ranges[: 2 * GROUP] == [*group(1), *group(2)]
+            kernel.batches = []
+            pusher.reading(7, content, GROUP * BLOCK + SMALL + 1)
+            assert kernel.pieces == [], "all under way already, and READs are near its own group"
+
+    run(main)
+
+
+def test_a_heartbeat_is_answered_when_its_group_is_in_the_page_cache() -> None:
+    async def main() -> None:
+        async with core() as made:
+            content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
+            offset = GROUP * BLOCK
+            pusher.reading(7, content, offset)
+            began = trio.current_time()
+            answered: list[bool] = []
+
+            async def heartbeat() -> None:
+                answered.append(await pusher.paced(7, content, offset, offset + SMALL))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(heartbeat)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not answered
+                kernel.stored()
+            assert answered == [False], "no cell was waited for"
+            assert trio.current_time() == began
+            assert content.pushes == {}
+
+    run(main)
+
+
+def test_a_heartbeat_waits_for_its_cells_and_their_push_but_not_for_ever() -> None:
+    async def main() -> None:
+        release = trio.Event()
+
+        async def gate(op: str, _key: bytes) -> None:
+            if op == "get_range_into":
+                await release.wait()
+
+        async with core(gate=gate) as made:
+            made.put(b"key", bytes(2 * GROUP * BLOCK))
+            info = made.bucket.head(b"key", deadline=1e9)
+            content = Content(made.source, b"key", info.size, info.etag)
+            kernel = Kernel()
+            pusher = Pusher(kernel)
+            assert content.start(GROUP, GROUP, prefetch=True) == GROUP
+            offset = GROUP * BLOCK
+            began = trio.current_time()
+            assert await pusher.paced(7, content, offset, offset + SMALL)
+            assert trio.current_time() == began + PATIENCE, "the READ needs its answer"
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pusher.paced, 7, content, offset, offset + SMALL)
+                await trio.testing.wait_all_tasks_blocked()
+                assert kernel.batches == []
+                release.set()
+                await trio.testing.wait_all_tasks_blocked()
+                assert kernel.ranges == group(1)
+                kernel.stored()
+
+    run(main)
+
+
+def test_no_read_that_overlaps_what_is_pushed_waits_for_a_push() -> None:
+    async def main() -> None:
+        async with core() as made:
+            content, kernel, pusher = await fetched(made, range(GROUP, 2 * GROUP))
+            offset = GROUP * BLOCK
+            pusher.reading(7, content, offset)
+            assert content.pushes
+            with trio.fail_after(0):  # no time passes: a wait would be noticed
+                await pusher.paced(7, content, offset - 4096, offset + SMALL + 4096)
+                await pusher.paced(7, content, offset + SMALL - 4096, offset + SMALL + 4096)
+                await pusher.paced(7, content, offset + SMALL, offset + 2 * SMALL)
+                await pusher.paced(7, content, offset - SMALL, offset)
+            for first, end in kernel.ranges:
+                assert end <= offset or first >= offset + SMALL
+            kernel.stored()
+
+    run(main)
+
+
+def test_a_heartbeat_is_answered_although_its_group_cannot_be_fetched() -> None:
+    async def main() -> None:
+        release = trio.Event()
+
+        async def gate(op: str, _key: bytes) -> None:
+            if op == "get_range_into":
+                await release.wait()
+
+        async with core(gate=gate) as made:
+            made.put(b"key", bytes(2 * GROUP * BLOCK))
+            content = Content(made.source, b"key", 2 * GROUP * BLOCK, "another")
+            pusher = Pusher(Kernel())
+            assert content.start(GROUP, GROUP, prefetch=True) == GROUP
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pusher.paced, 7, content, GROUP * BLOCK, GROUP * BLOCK + SMALL)
+                await trio.testing.wait_all_tasks_blocked()
+                release.set()  # the store finds the object changed: the READ itself will say so
+            assert content.failure is not None
+
+    run(main)
