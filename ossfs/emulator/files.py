@@ -1,8 +1,11 @@
-"""A bucket's data files: where they are, who has them open, and bytes on their way in.
+"""A bucket's data files: where they are, who works with them, and bytes on their way in.
 
 A data file is written once, in full, before anything names it; only appending extends it
-later, past what any older record lets a reader see. Unlinking takes it from the directory, not
-from those who have it open. One thread uses all of this; `DataFiles.path` may be called from any.
+later, past what any older record lets a reader see. Whoever is to work with files for longer
+than until its next `await` takes a `Lease` of them: what is unlinked meanwhile stays until the
+last lease of it is over. So a reader needs one descriptor at a time, however many files its
+object has, and still sees one version whole. One thread uses all of this;
+`DataFiles.descriptor` may be called from any.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections import OrderedDict
-from collections.abc import Sequence
+import resource
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +25,7 @@ from fastcrc import crc64 as fast_crc64
 from ossfs.emulator.faults import OssFault
 from ossfs.emulator.records import Segment
 
-_KEPT_FILES = 256
+_MOST_KEPT = 256
 
 
 class OpenFile:
@@ -29,22 +33,74 @@ class OpenFile:
 
     __slots__ = ("fd",)
 
-    def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def __del__(self) -> None:
-        if hasattr(self, "fd"):
-            os.close(self.fd)
+        os.close(self.fd)
+
+
+class OpenFiles:
+    """The files read last, kept open for whoever reads them next; all buckets share one.
+
+    It keeps an eighth of what the process may have open at most: the rest is for connections.
+    """
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, OpenFile] = OrderedDict()
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = _MOST_KEPT if allowed < 0 else min(_MOST_KEPT, allowed // 8)
+
+    def get(self, file: str) -> OpenFile | None:
+        return self._open.get(file)
+
+    def keep(self, file: str, opened: OpenFile) -> None:
+        self._open[file] = opened
+        if len(self._open) > self._most:
+            self._open.popitem(last=False)
+
+    def forget(self, file: str) -> None:
+        self._open.pop(file, None)
+
+
+class Lease:
+    """Keeps files where they are until it is released, whatever happens to their objects."""
+
+    __slots__ = ("_files", "_owner")
+
+    def __init__(self, owner: DataFiles, files: Sequence[str]) -> None:
+        self._owner = owner
+        self._files: Sequence[str] | None = files
+
+    def release(self) -> None:
+        """Let go; a second time is nothing."""
+        files, self._files = self._files, None
+        if files is not None:
+            self._owner.end_lease(files)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
 
 
 class DataFiles:
     """The files under one directory, spread over 256 sub-directories."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, opened: OpenFiles) -> None:
         self._root = str(directory)
         for first in range(256):
             os.makedirs(f"{self._root}/{first:02x}", exist_ok=True)
-        self._open: OrderedDict[str, OpenFile] = OrderedDict()
+        self._opened = opened
+        self._leased: Counter[str] = Counter()
+        self._unlinked: set[str] = set()
+        """Of the leased ones."""
 
     def new(self) -> str:
         """Return a name that no file has."""
@@ -53,20 +109,51 @@ class DataFiles:
     def path(self, file: str) -> str:
         return f"{self._root}/{file[:2]}/{file}"
 
+    def descriptor(self, file: str, flags: int = os.O_RDONLY) -> int:
+        """Open a file anew; the caller closes it."""
+        return os.open(self.path(file), flags | os.O_CLOEXEC, 0o666)
+
     def open(self, file: str) -> OpenFile:
-        """Open a file, or share it with those who have it open."""
-        found = self._open.get(file)
+        """Open a file for reading, or share it with those who have it open."""
+        found = self._opened.get(file)
         if found is None:
-            found = self._open[file] = OpenFile(self.path(file))
-            if len(self._open) > _KEPT_FILES:
-                self._open.popitem(last=False)
+            found = OpenFile(self.descriptor(file))
+            self._opened.keep(file, found)
         return found
 
+    def lease(self, files: Iterable[str]) -> Lease:
+        """Keep files until the lease is released."""
+        names = tuple(files)
+        self._leased.update(names)
+        return Lease(self, names)
+
+    def end_lease(self, files: Sequence[str]) -> None:
+        """`Lease.release` calls this."""
+        for file in files:
+            self._leased[file] -= 1
+            if not self._leased[file]:
+                del self._leased[file]
+                if file in self._unlinked:
+                    self._unlinked.remove(file)
+                    self._unlink(file)
+
     def unlink(self, segments: Sequence[Segment]) -> None:
-        """Unlink the segments' files; who has them open keeps them."""
+        """Unlink the segments' files, each as soon as nobody has a lease of it."""
         for file in {segment.file for segment in segments}:
-            self._open.pop(file, None)
-            os.unlink(self.path(file))
+            if file in self._leased:
+                self._unlinked.add(file)
+            else:
+                self._unlink(file)
+
+    def _unlink(self, file: str) -> None:
+        self._opened.forget(file)
+        os.unlink(self.path(file))
+
+    def close(self) -> None:
+        """Unlink what leases still kept."""
+        for file in self._unlinked:
+            self._unlink(file)
+        self._unlinked.clear()
 
     def take(self, source: DataFiles, segments: Sequence[Segment]) -> tuple[Segment, ...]:
         """Give the bytes a second owner here, by hard links under new names."""
@@ -108,9 +195,7 @@ class Body:
             raise OssFault("EntityTooLarge")
         if self._fd < 0:
             self._file = self._files.new()
-            self._fd = os.open(
-                self._files.path(self._file), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            )
+            self._fd = self._files.descriptor(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]

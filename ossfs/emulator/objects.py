@@ -144,7 +144,10 @@ def _range(call: Call, size: int) -> tuple[int, int] | None:
     return start, min(end, size - 1) - start + 1
 
 
-def _runs(bucket: Bucket, record: Record, start: int, count: int) -> list[Run]:
+def _content(
+    status: int, head: bytes, bucket: Bucket, record: Record, start: int, count: int
+) -> Reply:
+    """Answer with bytes of an object, kept from now on until they have left."""
     runs = []
     for segment in record.segments:
         if not count:
@@ -153,10 +156,11 @@ def _runs(bucket: Bucket, record: Record, start: int, count: int) -> list[Run]:
             start -= segment.size
             continue
         size = min(count, segment.size - start)
-        runs.append(Run(bucket.files.open(segment.file), segment.offset + start, size))
+        runs.append(Run(bucket.files, segment.file, segment.offset + start, size))
         start = 0
         count -= size
-    return runs
+    lease = bucket.files.lease(run.file for run in runs)
+    return Reply(status, head, runs=runs, lease=lease)
 
 
 async def get(context: Context) -> Reply:
@@ -173,10 +177,10 @@ async def get(context: Context) -> Reply:
         head = _override(call, head)
     chosen = _range(call, record.size)
     if chosen is None:
-        return Reply(200, head, runs=_runs(bucket, record, 0, record.size))
+        return _content(200, head, bucket, record, 0, record.size)
     start, count = chosen
     head += b"Content-Range: bytes %d-%d/%d\r\n" % (start, start + count - 1, record.size)
-    return Reply(206, head, runs=_runs(bucket, record, start, count))
+    return _content(206, head, bucket, record, start, count)
 
 
 def _override(call: Call, head: bytes) -> bytes:

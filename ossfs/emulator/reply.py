@@ -1,8 +1,9 @@
 """What goes back, and the connection it goes through.
 
 A handler returns a `Reply`; `Line` sends it past aiohttp's writer, straight to the socket: the
-head with MSG_MORE, the body with sendfile from the object's files, never through Python. Only
-one reply of a connection is on its way at a time, and nothing else writes to its socket.
+head with MSG_MORE, the body with sendfile from the object's files, never through Python. Files
+are opened one after another, each when its turn comes. Only one reply of a connection is on its
+way at a time, and nothing else writes to its socket.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ossfs.emulator.files import OpenFile
+from ossfs.emulator.files import DataFiles, Lease
 
 _TURN = 4 << 20
 """Bytes one reply may send before other connections get their turn."""
@@ -23,9 +24,10 @@ _MINIMUM_PACE = 16 * 1024
 
 @dataclass(slots=True)
 class Run:
-    """A run of bytes in an open file."""
+    """A run of bytes in a data file."""
 
-    file: OpenFile
+    files: DataFiles
+    file: str
     offset: int
     size: int
 
@@ -39,6 +41,8 @@ class Reply:
     """Whole lines, each with its line end."""
     body: bytes = b""
     runs: Sequence[Run] = ()
+    lease: Lease | None = None
+    """Of the runs' files; released when the reply has left."""
     length: int | None = None
     """Content-Length where it is not the body's own: of a HEAD."""
 
@@ -117,12 +121,13 @@ class Line:
         await self._write(head, socket.MSG_MORE)
         last = len(runs) - 1
         for number, run in enumerate(runs):
+            file = run.files.open(run.file)
             held = 1 if number == last and before_last is not None else 0
-            await self._send_run(run.file.fd, run.offset, run.size - held)
+            await self._send_run(file.fd, run.offset, run.size - held)
             if held:
                 assert before_last is not None
                 before_last()
-                await self._send_run(run.file.fd, run.offset + run.size - 1, 1)
+                await self._send_run(file.fd, run.offset + run.size - 1, 1)
 
     async def _send_run(self, fd: int, offset: int, size: int) -> None:
         turn = 0

@@ -179,7 +179,18 @@ class Emulator(web.Server):
         except Exception:
             log.exception("request %s %s failed", call.method, request.raw_path)
             reply = _refusal(OssFault("InternalError"), call, request_id)
-        return await self._send(call, line, reply, request_id, started)
+        try:
+            return await self._send(call, line, reply, request_id, started)
+        except OSError as error:
+            # aiohttp would send an error page next, into the body that has begun.
+            if not isinstance(error, ConnectionError):
+                log.exception("reply to %s %s failed", call.method, request.raw_path)
+            if request.transport is not None:
+                request.transport.abort()
+            return self._last
+        finally:
+            if reply.lease is not None:
+                reply.lease.release()
 
     async def _send(
         self, call: Call, line: Line, reply: Reply, request_id: str, started: float

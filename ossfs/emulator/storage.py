@@ -2,7 +2,7 @@
 
 A data file gets a name of its own that has nothing to do with the key, is written in full, and
 is named in the index afterwards; that commit is the replacement, and the old files are unlinked
-after it. Whoever opened an old file goes on reading it. Copies and part copies share files by
+after it, once nobody reads them any more. Copies and part copies share files by
 hard link. What a kill left behind unnamed is swept when the directory is next opened.
 
 Everything here runs in one thread and in one process: the directory is locked.
@@ -28,7 +28,7 @@ from fastcrc import crc64 as fast_crc64
 
 from ossfs.emulator.crc import combine
 from ossfs.emulator.faults import OssFault
-from ossfs.emulator.files import Body, DataFiles
+from ossfs.emulator.files import Body, DataFiles, OpenFiles
 from ossfs.emulator.index import Index, Listing
 from ossfs.emulator.records import (
     APPENDABLE,
@@ -72,6 +72,7 @@ class Storage:
         unclean = os.read(self._lock, 1) != b""
         os.pwrite(self._lock, b"open", 0)
         self.index = Index(self.directory / "index.sqlite")
+        self.opened = OpenFiles()
         self._buckets = {
             name: Bucket(self, number, name, created)
             for number, name, created in self.index.buckets()
@@ -108,6 +109,8 @@ class Storage:
         shutil.rmtree(bucket.directory)
 
     def close(self) -> None:
+        for bucket in self._buckets.values():
+            bucket.files.close()
         self.index.close()
         os.ftruncate(self._lock, 0)
         os.close(self._lock)
@@ -136,7 +139,7 @@ class Bucket:
         self.created = created
         """Seconds since the epoch."""
         self.directory = storage.directory / name
-        self.files = DataFiles(self.directory)
+        self.files = DataFiles(self.directory, storage.opened)
         self._records: dict[bytes, Record] = {}
         self._batching = False
         self._doomed: list[Segment] = []
@@ -374,7 +377,7 @@ class Bucket:
             segments = body.keep()
         elif body.size:
             file = segments[0].file
-            fd = os.open(self.files.path(file), os.O_RDWR | os.O_CLOEXEC)
+            fd = self.files.descriptor(file, os.O_RDWR)
             try:
                 body.copy_to(fd, size)
             finally:

@@ -228,6 +228,31 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(tmp_path: Path) -> None
         oss.close()
 
 
+def test_an_object_of_more_parts_than_files_may_be_open_is_read_by_many_at_once(
+    tmp_path: Path,
+) -> None:
+    block = os.urandom(100 * 1024)
+    with EmulatorProcess(tmp_path, open_files=64) as emulator:
+        oss = client(emulator)
+        upload = oss.call("POST", "many", {"uploads": ""}).one("UploadId")
+        for number in range(1, 151):
+            query = {"uploadId": upload, "partNumber": str(number)}
+            assert oss.call("PUT", "many", query, body=block).status == 200
+        done = oss.call("POST", "many", {"uploadId": upload}, {"x-oss-complete-all": "yes"})
+        assert done.status == 200
+        readers = [client(emulator) for _ in range(8)]
+        replies = []
+        for reader in readers:
+            headers: dict[str, str] = {}
+            reader._sign_v1("GET", emulator.bucket, b"many", {}, headers, time.time())
+            reader._connection.request("GET", f"/{emulator.bucket}/many", headers=headers)
+            replies.append(reader._connection.getresponse())
+        assert oss.call("GET", "many").body == block * 150
+        assert [reply.read() == block * 150 for reply in replies] == [True] * 8
+        for reader in [oss, *readers]:
+            reader.close()
+
+
 def test_fast_etags_are_no_md5_and_content_md5_is_checked_all_the_same(tmp_path: Path) -> None:
     with EmulatorProcess(tmp_path, fast_etags=True) as emulator:
         oss = client(emulator)

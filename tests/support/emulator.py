@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ class EmulatorProcess:
     """`python -m ossfs.emulator` on a free loopback port; use as a context manager.
 
     Objects loaded with `ossfs.emulator.storage.Storage(directory)` before the start are there;
-    while it runs the directory is locked.
+    while it runs the directory is locked. `open_files` is how many it may have open.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class EmulatorProcess:
         port: int = 0,
         request_log: bool = True,
         fast_etags: bool = False,
+        open_files: int | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.bucket = bucket
@@ -58,6 +60,7 @@ class EmulatorProcess:
         self._bandwidth_mb = bandwidth_mb
         self._token_expires = token_expires
         self._fast_etags = fast_etags
+        self._open_files = open_files
         self._log: Path | None = None
         if request_log:
             descriptor, name = tempfile.mkstemp(prefix="ossfs-requests-", suffix=".jsonl")
@@ -110,6 +113,7 @@ class EmulatorProcess:
             stdout=subprocess.PIPE,
             env=environment,
             text=True,
+            preexec_fn=None if self._open_files is None else self._limit_open_files,
             start_new_session=True,  # a Ctrl-C at the tests' terminal is for the tests alone
         )
         self._process = process
@@ -120,6 +124,10 @@ class EmulatorProcess:
             raise RuntimeError(f"the emulator did not start: {line!r}, {' '.join(command)}")
         self.port = int(line.partition("http://")[2].partition(" ")[0].rpartition(":")[2])
         return self
+
+    def _limit_open_files(self) -> None:
+        assert self._open_files is not None
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._open_files, self._open_files))
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -1,0 +1,113 @@
+"""What a request works with stays until it is done, whatever others do to the bucket meanwhile."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ossfs.emulator import uploads
+from ossfs.emulator.records import PLAIN, Record
+from ossfs.emulator.storage import Bucket, Storage
+from tests.emulator.conftest import Served
+from tests.emulator.raw import RawClient
+
+PART = 4 << 20
+"""Eight of these are more than the sockets between server and client hold."""
+
+
+def data_files(bucket: Bucket) -> int:
+    return sum(len(files) for _, _, files in os.walk(bucket.directory))
+
+
+def assemble(bucket: Bucket, key: bytes, parts: int, size: int) -> Record:
+    """Make an object of parts, each of one byte repeated: its number."""
+    upload = uploads.begin(bucket, key, PLAIN, forbid_overwrite=False)
+    for number in range(1, parts + 1):
+        with bucket.body(size) as body:
+            body.write(bytes([number]) * size)
+            uploads.put_part(bucket, upload, number, body)
+    return uploads.complete(bucket, upload, None, forbid_overwrite=False)
+
+
+@contextmanager
+def slow_get(oss: RawClient, key: str, bucket: str = "test-bucket") -> Iterator[Iterator[bytes]]:
+    """Begin a GET and yield an iterator of first 64 KiB and then all the rest."""
+    headers: dict[str, str] = {}
+    oss._sign_v1("GET", bucket, key.encode(), {}, headers, time.time())
+    connection = http.client.HTTPConnection("127.0.0.1", oss.port, timeout=30)
+    connection.request("GET", f"/{bucket}/{key}", headers=headers)
+    reply = connection.getresponse()
+
+    def pieces() -> Iterator[bytes]:
+        yield reply.read(1 << 16)
+        yield reply.read()
+
+    yield pieces()
+    connection.close()
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_get_under_way_keeps_parts_it_has_not_come_to(
+    served: Served, oss: RawClient, method: str
+) -> None:
+    """OSS docs, consistency: an overwrite is atomic; headers and bytes are of one version."""
+    bucket = served.storage.bucket("test-bucket")
+    before = data_files(bucket)
+    served.run(lambda: assemble(bucket, b"parts", 8, PART))
+    with slow_get(oss, "parts") as pieces, slow_get(oss, "parts") as others:
+        first = next(pieces)
+        assert oss.call(method, "parts", body=b"n").status in (200, 204)
+        assert oss.call("DELETE", "parts").status == 204
+        whole = first + next(pieces)
+        assert data_files(bucket) == before + 8, "the other reader still needs them"
+        assert next(others) + next(others) == whole
+    assert whole == b"".join(bytes([number]) * PART for number in range(1, 9))
+    deadline = time.monotonic() + 10
+    while served.run(lambda: data_files(bucket)) > before:
+        assert time.monotonic() < deadline, "what nobody reads any more is unlinked"
+
+
+def test_a_lease_keeps_a_file_until_its_last_end_and_no_longer(tmp_path: Path) -> None:
+    with Storage(tmp_path) as storage:
+        bucket = storage.bucket("leased", create=True)
+        (segment,) = bucket.put_bytes(b"a", b"old").segments
+        path = Path(bucket.files.path(segment.file))
+        first, second = (bucket.files.lease([segment.file]) for _ in range(2))
+        bucket.put_bytes(b"a", b"new")
+        first.release()
+        first.release()
+        assert path.read_bytes() == b"old"
+        second.release()
+        assert not path.exists()
+        (segment,) = bucket.get(b"a").segments
+        with bucket.files.lease([segment.file]):
+            pass
+        assert Path(bucket.files.path(segment.file)).read_bytes() == b"new"
+
+
+def test_closing_a_storage_leaves_no_replaced_file(tmp_path: Path) -> None:
+    with Storage(tmp_path) as storage:
+        bucket = storage.bucket("leased", create=True)
+        (segment,) = bucket.put_bytes(b"a", b"old").segments
+        bucket.files.lease([segment.file])
+        bucket.delete(b"a")
+    assert data_files(bucket) == 0
+
+
+def test_a_reply_that_cannot_go_on_breaks_off(
+    served: Served, oss: RawClient, expect_log: Callable[[str], None]
+) -> None:
+    """RFC 9112, 8: a body shorter than its Content-Length tells the client; a page would not."""
+    expect_log("reply to GET /test-bucket/lost failed")
+    bucket = served.storage.bucket("test-bucket")
+    record = served.run(lambda: assemble(bucket, b"lost", 8, PART))
+    Path(bucket.files.path(record.segments[-1].file)).unlink()
+    with slow_get(oss, "lost") as pieces, pytest.raises(http.client.IncompleteRead) as caught:
+        list(pieces)
+    assert set(caught.value.partial) == set(range(1, 8))
