@@ -123,10 +123,10 @@ async def delete_many(context: Context) -> Reply:
     """DeleteMultipleObjects: Content-MD5 is required; a missing key counts as deleted."""
     call = context.call
     encode = wants_url(context)
-    bucket = context.bucket()
     if not call.has("content-md5"):
         raise OssFault("MissingArgument", details={"ArgumentName": "Content-MD5"})
     data = await context.read_document()
+    bucket = context.bucket()
     root = parse(data, "Delete")
     quiet = (child(root, "Quiet") or "").strip().lower() == "true"
     keys = []

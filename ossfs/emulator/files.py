@@ -4,8 +4,8 @@ A data file is written once, in full, before anything names it; only appending e
 later, past what any older record lets a reader see. Whoever is to work with files for longer
 than until its next `await` takes a `Lease` of them: what is unlinked meanwhile stays until the
 last lease of it is over. So a reader needs one descriptor at a time, however many files its
-object has, and still sees one version whole. One thread uses all of this;
-`DataFiles.descriptor` may be called from any.
+object has, and still sees one version whole. A directory that is removed goes with the last
+lease of it, too. One thread uses all of this; `DataFiles.descriptor` may be called from any.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import os
 import random
 import resource
+import shutil
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ class OpenFiles:
 
 
 class Lease:
-    """Keeps files where they are until it is released, whatever happens to their objects."""
+    """Keeps files, and the directory they are in, until it is released."""
 
     __slots__ = ("_files", "_owner")
 
@@ -91,13 +92,19 @@ class Lease:
 
 
 class DataFiles:
-    """The files under one directory, spread over 256 sub-directories."""
+    """The files under one directory, spread over 256 sub-directories.
+
+    The directory is held open, so that it can be moved under those who work with its files.
+    """
 
     def __init__(self, directory: Path, opened: OpenFiles) -> None:
-        self._root = str(directory)
+        self._root = directory
         for first in range(256):
-            os.makedirs(f"{self._root}/{first:02x}", exist_ok=True)
+            os.makedirs(directory / f"{first:02x}", exist_ok=True)
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._opened = opened
+        self._leases = 0
+        self._removed = False
         self._leased: Counter[str] = Counter()
         self._unlinked: set[str] = set()
         """Of the leased ones."""
@@ -106,12 +113,12 @@ class DataFiles:
         """Return a name that no file has."""
         return f"{random.getrandbits(96):024x}"
 
-    def path(self, file: str) -> str:
-        return f"{self._root}/{file[:2]}/{file}"
+    def path(self, file: str) -> Path:
+        return self._root / _within(file)
 
     def descriptor(self, file: str, flags: int = os.O_RDONLY) -> int:
         """Open a file anew; the caller closes it."""
-        return os.open(self.path(file), flags | os.O_CLOEXEC, 0o666)
+        return os.open(_within(file), flags | os.O_CLOEXEC, 0o666, dir_fd=self._directory)
 
     def open(self, file: str) -> OpenFile:
         """Open a file for reading, or share it with those who have it open."""
@@ -121,10 +128,11 @@ class DataFiles:
             self._opened.keep(file, found)
         return found
 
-    def lease(self, files: Iterable[str]) -> Lease:
-        """Keep files until the lease is released."""
+    def lease(self, files: Iterable[str] = ()) -> Lease:
+        """Keep files until the lease is released; none of them: the directory alone."""
         names = tuple(files)
         self._leased.update(names)
+        self._leases += 1
         return Lease(self, names)
 
     def end_lease(self, files: Sequence[str]) -> None:
@@ -136,6 +144,8 @@ class DataFiles:
                 if file in self._unlinked:
                     self._unlinked.remove(file)
                     self._unlink(file)
+        self._leases -= 1
+        self._erase_unused()
 
     def unlink(self, segments: Sequence[Segment]) -> None:
         """Unlink the segments' files, each as soon as nobody has a lease of it."""
@@ -147,13 +157,29 @@ class DataFiles:
 
     def _unlink(self, file: str) -> None:
         self._opened.forget(file)
-        os.unlink(self.path(file))
+        os.unlink(_within(file), dir_fd=self._directory)
+
+    def move(self, directory: Path) -> None:
+        """Rename the directory."""
+        os.rename(self._root, directory)
+        self._root = directory
+
+    def remove(self) -> None:
+        """Remove the directory and all that is in it, as soon as nobody has a lease."""
+        self._removed = True
+        self._erase_unused()
+
+    def _erase_unused(self) -> None:
+        if self._removed and not self._leases:
+            os.close(self._directory)
+            shutil.rmtree(self._root)
 
     def close(self) -> None:
         """Unlink what leases still kept."""
         for file in self._unlinked:
             self._unlink(file)
         self._unlinked.clear()
+        os.close(self._directory)
 
     def take(self, source: DataFiles, segments: Sequence[Segment]) -> tuple[Segment, ...]:
         """Give the bytes a second owner here, by hard links under new names."""
@@ -161,7 +187,12 @@ class DataFiles:
         for segment in segments:
             if segment.file not in names:
                 names[segment.file] = self.new()
-                os.link(source.path(segment.file), self.path(names[segment.file]))
+                os.link(
+                    _within(segment.file),
+                    _within(names[segment.file]),
+                    src_dir_fd=source._directory,
+                    dst_dir_fd=self._directory,
+                )
         return tuple(segment._replace(file=names[segment.file]) for segment in segments)
 
     def sweep(self, known: set[str]) -> None:
@@ -172,6 +203,10 @@ class DataFiles:
                     os.unlink(entry.path)
 
 
+def _within(file: str) -> str:
+    return f"{file[:2]}/{file}"
+
+
 class Body:
     """Bytes on their way in: written to a new data file and digested as they come.
 
@@ -180,6 +215,7 @@ class Body:
 
     def __init__(self, files: DataFiles, limit: int, *, md5: bool) -> None:
         self._files = files
+        self._lease = files.lease()
         self._limit = limit
         self._fd = -1
         self._file = ""
@@ -243,7 +279,8 @@ class Body:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            os.unlink(self._files.path(self._file))
+            self._files.unlink([Segment(self._file, 0, self.size)])
+        self._lease.release()
 
     def __enter__(self) -> Self:
         return self

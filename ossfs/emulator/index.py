@@ -28,7 +28,7 @@ from ossfs.emulator.records import (
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS buckets (
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, created INTEGER NOT NULL
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, created INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS objects (
     bucket INTEGER NOT NULL, key BLOB NOT NULL, type TEXT NOT NULL, size INTEGER NOT NULL,
@@ -125,6 +125,7 @@ class Index:
         return self._db.execute("SELECT id, name, created FROM buckets ORDER BY name").fetchall()
 
     def add_bucket(self, name: str, created: int) -> int:
+        """Return the bucket's id, which none before it had."""
         cursor = self._db.execute(
             "INSERT INTO buckets(name, created) VALUES (?, ?)", (name, created)
         )

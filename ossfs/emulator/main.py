@@ -91,6 +91,8 @@ def run(
             try:
                 storage.bucket(name, create=True)
             except OssFault as fault:
+                if fault.code == "BucketAlreadyExists":
+                    raise UserError(f"{directory / name} is there and no bucket") from fault
                 raise UserError(
                     f"{name!r} is no bucket name: 3 to 63 of a-z, 0-9 and -, not - at either end",
                     ExitStatus.USAGE,

@@ -88,8 +88,9 @@ async def upload_part_copy(context: Context) -> Reply:
     if size > bucket.limits.maximum_part:
         raise OssFault("EntityTooLarge")
     part = uploads.copied_part(bucket, number, source, record, start, size)
-    crc = await asyncio.to_thread(uploads.crc_of, bucket, part.segments)
-    part = uploads.store_part(bucket, upload, replace(part, crc64=crc))
+    with bucket.files.lease():
+        crc = await asyncio.to_thread(uploads.crc_of, bucket, part.segments)
+        part = uploads.store_part(bucket, upload, replace(part, crc64=crc))
     return document(
         f"<CopyPartResult>\n  <LastModified>{iso(part.mtime)}</LastModified>\n"
         f"  <ETag>&quot;{part.etag}&quot;</ETag>\n</CopyPartResult>\n",

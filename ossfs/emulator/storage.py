@@ -5,6 +5,9 @@ is named in the index afterwards; that commit is the replacement, and the old fi
 after it, once nobody reads them any more. Copies and part copies share files by
 hard link. What a kill left behind unnamed is swept when the directory is next opened.
 
+No bucket's name begins with a dot, so those of DIR that do are free: DIR/.lock, and
+DIR/.dropped-*, which held a bucket that somebody still works with.
+
 Everything here runs in one thread and in one process: the directory is locked.
 """
 
@@ -18,7 +21,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +48,7 @@ from ossfs.runtime.failure import UserError
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _KEPT_RECORDS = 100_000
 _COPY_BLOCK = 1 << 20
+_DROPPED = ".dropped-"
 
 
 class Storage:
@@ -61,7 +65,7 @@ class Storage:
         self.fast_etags = fast_etags
         self.limits = limits or Limits()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -73,6 +77,8 @@ class Storage:
         os.pwrite(self._lock, b"open", 0)
         self.index = Index(self.directory / "index.sqlite")
         self.opened = OpenFiles()
+        for left in self.directory.glob(f"{_DROPPED}*"):
+            shutil.rmtree(left)
         self._buckets = {
             name: Bucket(self, number, name, created)
             for number, name, created in self.index.buckets()
@@ -82,7 +88,11 @@ class Storage:
                 bucket.sweep()
 
     def bucket(self, name: str, *, create: bool = False) -> Bucket:
-        """Return a bucket; make it first where `create`. Raises NoSuchBucket, InvalidBucketName."""
+        """Return a bucket; make it first where `create`.
+
+        Raises NoSuchBucket, InvalidBucketName, and BucketAlreadyExists for a name that
+        something else in the directory has.
+        """
         bucket = self._buckets.get(name)
         if bucket is not None:
             return bucket
@@ -90,9 +100,26 @@ class Storage:
             raise OssFault("InvalidBucketName", details={"BucketName": name})
         if not create:
             raise OssFault("NoSuchBucket", details={"BucketName": name})
+        bucket = self._buckets[name] = self._make_bucket(name)
+        return bucket
+
+    def _make_bucket(self, name: str) -> Bucket:
+        """Enter a bucket and make its directory: both, or after an exception neither.
+
+        A kill in between leaves the entry, and the next opening makes the directory.
+        """
         now = int(time.time())
-        bucket = Bucket(self, self.index.add_bucket(name, now), name, now)
-        self._buckets[name] = bucket
+        with ExitStack() as undo:
+            number = self.index.add_bucket(name, now)
+            undo.callback(self.index.remove_bucket, number)
+            directory = self.directory / name
+            try:
+                directory.mkdir()
+            except FileExistsError:
+                raise OssFault("BucketAlreadyExists", details={"BucketName": name}) from None
+            undo.callback(shutil.rmtree, directory)
+            bucket = Bucket(self, number, name, now)
+            undo.pop_all()
         return bucket
 
     def buckets(self) -> list[Bucket]:
@@ -104,9 +131,15 @@ class Storage:
         bucket = self.bucket(name)
         if not self.index.is_empty(bucket.number):
             raise OssFault("BucketNotEmpty", details={"BucketName": name})
-        self.index.remove_bucket(bucket.number)
+        bucket.files.move(self.directory / f"{_DROPPED}{bucket.files.new()}")
+        try:
+            self.index.remove_bucket(bucket.number)
+        except BaseException:
+            bucket.files.move(bucket.directory)
+            raise
+        bucket.gone = True
         del self._buckets[name]
-        shutil.rmtree(bucket.directory)
+        bucket.files.remove()
 
     def close(self) -> None:
         for bucket in self._buckets.values():
@@ -128,7 +161,10 @@ class Storage:
 
 
 class Bucket:
-    """One bucket's objects and uploads. Made by `Storage.bucket`."""
+    """One bucket's objects and uploads. Made by `Storage.bucket`.
+
+    Requests that were under way when it was dropped find that it is `gone`.
+    """
 
     def __init__(self, storage: Storage, number: int, name: str, created: int) -> None:
         self.index = storage.index
@@ -138,6 +174,7 @@ class Bucket:
         self.name = name
         self.created = created
         """Seconds since the epoch."""
+        self.gone = False
         self.directory = storage.directory / name
         self.files = DataFiles(self.directory, storage.opened)
         self._records: dict[bytes, Record] = {}
@@ -166,7 +203,14 @@ class Bucket:
         except UnicodeDecodeError:
             raise OssFault("InvalidObjectName") from None
 
+    def check_there(self) -> None:
+        """Raise NoSuchBucket when the bucket went since the caller got it."""
+        if self.gone:
+            raise OssFault("NoSuchBucket", details={"BucketName": self.name})
+
     def find(self, key: bytes) -> Record | None:
+        """Return an object's record, None where there is none; raises NoSuchBucket."""
+        self.check_there()
         record = self._records.get(key)
         if record is None:
             record = self.index.get(self.number, key)

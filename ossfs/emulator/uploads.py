@@ -39,7 +39,8 @@ def begin(bucket: Bucket, key: bytes, metadata: Metadata, forbid_overwrite: bool
 
 
 def find(bucket: Bucket, key: bytes, upload_id: str) -> Upload:
-    """Return an upload in progress; raises NoSuchUpload."""
+    """Return an upload in progress; raises NoSuchUpload, NoSuchBucket."""
+    bucket.check_there()
     upload = bucket.index.upload(bucket.number, key, upload_id)
     if upload is None:
         raise OssFault("NoSuchUpload", details={"UploadId": upload_id})
@@ -79,14 +80,15 @@ def crc_of(bucket: Bucket, segments: Sequence[Segment]) -> int:
     """Read segments that nobody else can unlink and return their CRC-64."""
     crc = 0
     for segment in segments:
-        with open(bucket.files.path(segment.file), "rb", buffering=0) as file:
+        fd = bucket.files.descriptor(segment.file)
+        try:
             done = 0
             while done < segment.size:
-                block = os.pread(
-                    file.fileno(), min(1 << 20, segment.size - done), segment.offset + done
-                )
+                block = os.pread(fd, min(1 << 20, segment.size - done), segment.offset + done)
                 crc = crc64.xz(block, crc)
                 done += len(block)
+        finally:
+            os.close(fd)
     return crc
 
 

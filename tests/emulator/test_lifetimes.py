@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ossfs.emulator import uploads
-from ossfs.emulator.records import PLAIN, Record
+from ossfs.emulator.records import PLAIN, Record, Segment
 from ossfs.emulator.storage import Bucket, Storage
 from tests.emulator.conftest import Served
 from tests.emulator.raw import RawClient
@@ -111,3 +112,118 @@ def test_a_reply_that_cannot_go_on_breaks_off(
     with slow_get(oss, "lost") as pieces, pytest.raises(http.client.IncompleteRead) as caught:
         list(pieces)
     assert set(caught.value.partial) == set(range(1, 8))
+
+
+@contextmanager
+def half_sent(
+    oss: RawClient,
+    method: str,
+    key: str,
+    query: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
+    *,
+    bucket: str = "test-bucket",
+    body: bytes = b"x" * 1_000,
+) -> Iterator[Callable[[], bytes]]:
+    """Send a request and half of its body; yield what sends the rest and returns the answer."""
+    sent = {"Content-Length": str(len(body)), "Expect": "100-continue", **(headers or {})}
+    oss._sign_v1(method, bucket, key.encode(), query or {}, sent, time.time())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    text = "&".join(f"{name}={value}" for name, value in (query or {}).items())
+    with socket.create_connection(("127.0.0.1", oss.port), 10) as connection:
+        connection.sendall(
+            f"{method} /{bucket}/{key}?{text} HTTP/1.1\r\nHost: x\r\n{lines}".encode()
+        )
+        connection.sendall(b"\r\n")
+        assert connection.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body[: len(body) // 2])
+
+        def finish() -> bytes:
+            connection.sendall(body[len(body) // 2 :])
+            return connection.recv(65_536)
+
+        yield finish
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["dropped", "and made again"])
+@pytest.mark.parametrize(
+    ("method", "query"),
+    [
+        ("PUT", {}),
+        ("POST", {"append": "", "position": "0"}),
+        ("PUT", {"uploadId": "", "partNumber": "1"}),
+    ],
+    ids=["put", "append", "part"],
+)
+def test_a_body_for_a_bucket_that_goes_meanwhile_makes_nothing(
+    served: Served, oss: RawClient, method: str, query: dict[str, str], again: bool
+) -> None:
+    """OSS docs, HTTP status code 404, NoSuchBucket."""
+    oss.call("PUT", bucket="going")
+    if "uploadId" in query:
+        upload = oss.call("POST", "ghost", {"uploads": ""}, bucket="going").one("UploadId")
+        query = {**query, "uploadId": upload}
+    with half_sent(oss, method, "ghost", query, bucket="going") as finish:
+        if "uploadId" in query:
+            oss.call("DELETE", "ghost", {"uploadId": query["uploadId"]}, bucket="going")
+        assert oss.call("DELETE", bucket="going").status == 204
+        other = "going" if again else "other"
+        oss.call("PUT", bucket=other)
+        answer = finish()
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"<Code>NoSuchBucket</Code>" in answer
+    assert oss.call("GET", bucket=other).all("Key") == []
+    assert oss.call("GET", "ghost", bucket=other).code == "NoSuchKey"
+    assert oss.call("DELETE", bucket=other).status == 204
+    left = {"test-bucket", ".lock"}
+    assert {path.name for path in served.storage.directory.iterdir() if path.suffix == ""} == left
+
+
+def test_a_part_copy_into_a_bucket_that_goes_meanwhile_makes_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OSS docs, HTTP status code 404, NoSuchBucket."""
+    oss, other = RawClient(served.port), RawClient(served.port)
+    oss.call("PUT", "source", body=b"x")
+    oss.call("PUT", bucket="going")
+    upload = oss.call("POST", "ghost", {"uploads": ""}, bucket="going").one("UploadId")
+    crc_of = uploads.crc_of
+
+    def meanwhile(bucket: Bucket, segments: Sequence[Segment]) -> int:
+        other.call("DELETE", "ghost", {"uploadId": upload}, bucket="going")
+        assert other.call("DELETE", bucket="going").status == 204
+        return crc_of(bucket, segments)
+
+    monkeypatch.setattr(uploads, "crc_of", meanwhile)
+    source = {"x-oss-copy-source": "/test-bucket/source"}
+    query = {"uploadId": upload, "partNumber": "1"}
+    answer = oss.call("PUT", "ghost", query, source, bucket="going")
+    assert (answer.status, answer.code) == (404, "NoSuchBucket")
+    assert not list(served.storage.directory.glob(".dropped-*"))
+    oss.close()
+    other.close()
+
+
+def test_a_get_from_a_bucket_that_goes_meanwhile_gets_all_of_it(
+    served: Served, oss: RawClient
+) -> None:
+    oss.call("PUT", bucket="going")
+    served.run(lambda: assemble(served.storage.bucket("going"), b"parts", 8, PART))
+    with slow_get(oss, "parts", "going") as pieces:
+        first = next(pieces)
+        oss.call("DELETE", "parts", bucket="going")
+        assert oss.call("DELETE", bucket="going").status == 204
+        assert oss.call("PUT", "parts", bucket="going").code == "NoSuchBucket"
+        assert len(first + next(pieces)) == 8 * PART
+    deadline = time.monotonic() + 10
+    while served.run(lambda: list(served.storage.directory.glob(".dropped-*"))):
+        assert time.monotonic() < deadline, "what nobody reads any more is removed"
+
+
+def test_no_bucket_has_the_number_of_an_earlier_one(tmp_path: Path) -> None:
+    numbers = []
+    for _ in range(3):
+        with Storage(tmp_path) as storage:
+            numbers.append(storage.bucket("again", create=True).number)
+            storage.drop_bucket("again")
+    assert len(set(numbers)) == 3

@@ -100,6 +100,20 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert "cannot listen" in second.stderr
 
 
+def test_a_directory_in_a_buckets_place_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    refused = subprocess.run(
+        [sys.executable, "-m", "ossfs.emulator", "--dir", str(tmp_path), "--bucket", "photos"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert "is there and no bucket" in refused.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with EmulatorProcess(tmp_path) as emulator:

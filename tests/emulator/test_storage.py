@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,65 @@ def test_a_bucket_name_obeys_the_rules(tmp_path: Path) -> None:
         with pytest.raises(OssFault) as caught:
             storage.bucket("not-there")
         assert caught.value.code == "NoSuchBucket"
+
+
+def test_the_names_of_the_directory_are_no_bucket_names(tmp_path: Path) -> None:
+    with Storage(tmp_path) as storage:
+        storage.bucket("lock", create=True).put_bytes(b"a", b"kept")
+    with Storage(tmp_path) as storage:
+        assert storage.bucket("lock").get(b"a").size == 4
+        with pytest.raises(OssFault):
+            storage.bucket(".lock", create=True)
+
+
+def test_a_bucket_that_cannot_be_made_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OSS docs, PutBucket: 409 BucketAlreadyExists for a name that is taken."""
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_bytes(b"somebody's own")
+    with Storage(tmp_path) as storage:
+        with pytest.raises(OssFault) as caught:
+            storage.bucket("taken", create=True)
+        assert (caught.value.code, caught.value.status) == ("BucketAlreadyExists", 409)
+        makedirs = os.makedirs
+
+        def fail(path: Path, exist_ok: bool) -> None:
+            if path.name == "80":
+                raise OSError(28, "No space left on device")
+            makedirs(path, exist_ok=exist_ok)
+
+        monkeypatch.setattr(os, "makedirs", fail)
+        with pytest.raises(OSError, match="No space"):
+            storage.bucket("full", create=True)
+        monkeypatch.undo()
+        assert storage.buckets() == []
+        assert not (tmp_path / "full").exists()
+        assert storage.bucket("full", create=True).name == "full"
+    with Storage(tmp_path) as storage:
+        assert [bucket.name for bucket in storage.buckets()] == ["full"]
+        assert (tmp_path / "taken" / "file").read_bytes() == b"somebody's own"
+
+
+def test_a_bucket_that_cannot_be_dropped_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Storage(tmp_path) as storage:
+        bucket = storage.bucket("stays", create=True)
+
+        def fail(number: int) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(storage.index, "remove_bucket", fail)
+        with pytest.raises(sqlite3.OperationalError):
+            storage.drop_bucket("stays")
+        bucket.put_bytes(b"a", b"kept")
+    with Storage(tmp_path) as storage:
+        (segment,) = storage.bucket("stays").get(b"a").segments
+        assert Path(bucket.files.path(segment.file)).read_bytes() == b"kept"
+
+
+def test_what_a_kill_left_of_a_dropped_bucket_goes_at_the_next_opening(tmp_path: Path) -> None:
+    (tmp_path / ".dropped-1" / "ab").mkdir(parents=True)
+    with Storage(tmp_path):
+        assert not (tmp_path / ".dropped-1").exists()
