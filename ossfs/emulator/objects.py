@@ -30,7 +30,7 @@ from ossfs.emulator.xml import document, http_date, iso
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _RESTORED = "x-oss-restore"
-_OVERRIDES = {
+OVERRIDES = {
     f"response-{name.lower()}": name
     for name in (
         "Content-Type",
@@ -184,7 +184,7 @@ async def get(context: Context) -> Reply:
 
 
 def _override(call: Call, head: bytes) -> bytes:
-    for parameter, name in _OVERRIDES.items():
+    for parameter, name in OVERRIDES.items():
         if parameter in call.query:
             kept = [
                 line

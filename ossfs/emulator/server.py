@@ -1,4 +1,4 @@
-"""The HTTP server: routes a request to its handler, sends the reply, keeps the request log.
+"""The HTTP server: has a request checked and handled, sends the reply, keeps the request log.
 
 aiohttp parses requests and runs one task for each; a connection's requests are handled one
 after another, those of different connections interleave at their awaits. Replies leave through
@@ -15,71 +15,24 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeAlias
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_protocol import RequestHandler
 
-from ossfs.emulator import buckets, multipart, objects
 from ossfs.emulator.context import Context, Service
 from ossfs.emulator.faults import OssFault
+from ossfs.emulator.objects import lines
 from ossfs.emulator.reply import Line, Reply
 from ossfs.emulator.request import Call
+from ossfs.emulator.routes import handler_of, subresource
 from ossfs.emulator.signing import Key, Verifier
 from ossfs.emulator.storage import Storage
 from ossfs.emulator.xml import http_date
 
 log = logging.getLogger("ossfs.emulator")
-
-Handler: TypeAlias = Callable[[Context], Awaitable[Reply]]
-
-_SERVICE: Mapping[str, Handler] = {"GET": buckets.list_buckets}
-
-_BUCKET: Mapping[tuple[str, str], Handler] = {
-    ("GET", ""): buckets.list_v1,
-    ("GET", "list-type"): buckets.list_v2,
-    ("GET", "uploads"): multipart.list_uploads,
-    ("GET", "bucketInfo"): buckets.info,
-    ("GET", "location"): buckets.location,
-    ("GET", "acl"): buckets.acl,
-    ("PUT", ""): buckets.put_bucket,
-    ("DELETE", ""): buckets.drop_bucket,
-    ("POST", "delete"): buckets.delete_many,
-}
-
-_OBJECT: Mapping[tuple[str, str], Handler] = {
-    ("GET", ""): objects.get,
-    ("GET", "symlink"): objects.get_symlink,
-    ("GET", "uploadId"): multipart.list_parts,
-    ("GET", "acl"): objects.get_acl,
-    ("HEAD", ""): objects.head,
-    ("HEAD", "objectMeta"): objects.object_meta,
-    ("PUT", ""): objects.put,
-    ("PUT", "symlink"): objects.put_symlink,
-    ("PUT", "uploadId"): multipart.upload_part,
-    ("POST", "append"): objects.append,
-    ("POST", "uploads"): multipart.initiate,
-    ("POST", "uploadId"): multipart.complete,
-    ("POST", "restore"): objects.restore,
-    ("DELETE", ""): objects.delete,
-    ("DELETE", "uploadId"): multipart.abort,
-}
-
-_COPIES: Mapping[Handler, Handler] = {
-    objects.put: objects.copy,
-    multipart.upload_part: multipart.upload_part_copy,
-}
-
-_SUBRESOURCES = (  # noqa: SIM905 - a screenful of quotes would hide the list
-    "acl append bucketInfo cors delete encryption inventory lifecycle list-type location logging "
-    "objectMeta policy referer restore stat symlink tagging uploadId uploads versioning versions "
-    "website worm x-oss-process x-oss-rename"
-).split()
-"""What makes a request another call; those without a handler are refused, never ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +124,7 @@ class Emulator(web.Server):
             await asyncio.sleep(self._settings.latency)
         try:
             self._verifier.check(call)
-            reply = await _handler_of(call)(Context(self._service, call, line))
+            reply = await handler_of(call)(Context(self._service, call, line))
         except OssFault as fault:
             reply = _refusal(fault, call, request_id)
         except (ConnectionError, asyncio.CancelledError):
@@ -250,7 +203,7 @@ class Emulator(web.Server):
             "method": call.method,
             "bucket": call.bucket,
             "key": call.key.decode("utf-8", "backslashreplace"),
-            "sub": _subresource(call),
+            "sub": subresource(call),
             "query": call.query,
             "range": call.header("range") or None,
             "status": status,
@@ -268,40 +221,11 @@ def _phrase(status: int) -> bytes:
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
-def _subresource(call: Call) -> str:
-    if call.query:
-        for name in _SUBRESOURCES:
-            if name in call.query:
-                return name
-    return ""
-
-
-def _handler_of(call: Call) -> Handler:
-    sub = _subresource(call)
-    handler: Handler | None
-    if not call.bucket:
-        handler = None if sub else _SERVICE.get(call.method)
-        known = set(_SERVICE)
-    elif call.key:
-        handler = _OBJECT.get((call.method, sub))
-        known = {method for method, name in _OBJECT if name == sub}
-        if handler is not None and call.has("x-oss-copy-source"):
-            handler = _COPIES.get(handler, handler)
-    else:
-        handler = _BUCKET.get((call.method, sub))
-        known = {method for method, name in _BUCKET if name == sub}
-    if handler is not None:
-        return handler
-    if known:
-        raise OssFault("MethodNotAllowed", details={"Method": call.method, "ResourceType": sub})
-    raise OssFault("NotImplemented", details={"Header": sub})
-
-
 def _refusal(fault: OssFault, call: Call, request_id: str) -> Reply:
-    headers = objects.lines(*fault.headers)
+    headers = lines(*fault.headers)
     if fault.status == HTTPStatus.NOT_MODIFIED:
         return Reply(fault.status, headers)
-    headers += objects.lines(("x-oss-ec", fault.ec))
+    headers += lines(("x-oss-ec", fault.ec))
     body = fault.xml(request_id, call.host)
     if call.method == "HEAD":
         headers += b"x-oss-err: " + base64.b64encode(body) + b"\r\n"

@@ -23,7 +23,7 @@ from ossfs.emulator.request import Call
 _SKEW = 15 * 60
 """Seconds a request's time may differ from ours."""
 
-_V1_SUBRESOURCES = frozenset(
+V1_SUBRESOURCES = frozenset(
     """
     accessPoint accessPointPolicy acl append asyncFetch bucketArchiveDirectRead bucketInfo callback
     callback-var cloudboxes cname comp continuation-token cors delete encryption endTime group
@@ -202,7 +202,7 @@ def _v1_resource(call: Call) -> bytes:
     resource = b"/"
     if call.bucket:
         resource = b"/" + call.bucket.encode() + b"/" + call.key
-    signed = sorted((name, value) for name, value in call.query.items() if name in _V1_SUBRESOURCES)
+    signed = sorted((name, value) for name, value in call.query.items() if name in V1_SUBRESOURCES)
     if signed:
         items = (f"{name}={value}" if value else name for name, value in signed)
         resource += b"?" + "&".join(items).encode("utf-8", "surrogateescape")

@@ -364,14 +364,6 @@ def test_the_host_name_may_name_the_bucket(oss: RawClient) -> None:
     connection.close()
 
 
-def test_a_call_that_is_not_built_is_refused_and_not_taken_for_another(oss: RawClient) -> None:
-    """OSS docs, Common errors, NotImplemented and MethodNotAllowed."""
-    oss.call("PUT", "tagged", body=b"keep me")
-    assert oss.call("PUT", "tagged", {"tagging": ""}, body=b"<Tagging/>").status == 501
-    assert oss.call("DELETE", "tagged", {"acl": ""}).status == 405
-    assert oss.call("GET", "tagged").body == b"keep me"
-
-
 def test_a_get_under_way_keeps_the_bytes_of_the_object_it_began_with(served: Served) -> None:
     """OSS docs, consistency: an overwrite is atomic; headers and bytes are of one version."""
     bucket = served.storage.bucket("test-bucket")
