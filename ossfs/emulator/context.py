@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from ossfs.emulator.faults import OssFault
 from ossfs.emulator.files import Body
 from ossfs.emulator.records import STORAGE_CLASSES, Metadata
 from ossfs.emulator.reply import Line
-from ossfs.emulator.request import Call
+from ossfs.emulator.request import Call, is_utf8
 from ossfs.emulator.storage import Bucket, Storage
 
 _KEPT_HEADERS = (
@@ -26,6 +25,12 @@ _KEPT_HEADERS = (
 _USER_PREFIX = b"x-oss-meta-"
 _USER_NAME = re.compile(rb"[a-z0-9-]+")
 _LARGEST_DOCUMENT = 4 << 20
+
+
+def _not_text(header: str) -> OssFault:
+    return OssFault(
+        "InvalidArgument", "Headers of an object must be UTF-8.", details={"ArgumentName": header}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class Context:
             return None
         try:
             digest = base64.b64decode(text, validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error, and what is not ASCII
             digest = b""
         if len(digest) != 16:
             raise OssFault("InvalidDigest", details={"Content-MD5": text})
@@ -116,6 +121,9 @@ class Context:
         """Return what the request's headers say of the object it makes."""
         call = self.call
         headers = {name: text for name in _KEPT_HEADERS if (text := call.header(name.lower()))}
+        for name, text in headers.items():
+            if not is_utf8(text):
+                raise _not_text(name)
         headers.setdefault("Content-Type", "application/octet-stream")
         user: dict[str, str] = {}
         size = 0
@@ -129,8 +137,10 @@ class Context:
                     "User metadata names hold letters, digits and hyphens only.",
                     details={"ArgumentName": raw.decode("utf-8", "backslashreplace")},
                 )
-            short = raw[len(_USER_PREFIX) :].decode()
-            user[short] = value.decode("utf-8", "surrogateescape")
+            try:
+                user[raw[len(_USER_PREFIX) :].decode()] = value.decode()
+            except UnicodeDecodeError:
+                raise _not_text(raw.decode()) from None
         if size > bucket.limits.metadata:
             raise OssFault("MetadataTooLarge")
         storage_class = call.header("x-oss-storage-class") or "Standard"

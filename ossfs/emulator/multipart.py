@@ -12,11 +12,12 @@ from ossfs.emulator.faults import OssFault
 from ossfs.emulator.objects import copy_source, lines
 from ossfs.emulator.records import Upload
 from ossfs.emulator.reply import Reply
+from ossfs.emulator.request import natural
 from ossfs.emulator.storage import Bucket
 from ossfs.emulator.uploads import NamedPart
 from ossfs.emulator.xml import child, document, iso, key_text, local, parse, text
 
-_COPY_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+_COPY_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]+)")
 
 
 def wants_url(context: Context) -> bool:
@@ -80,8 +81,8 @@ async def upload_part_copy(context: Context) -> Reply:
     record = source.resolve(link)
     start, size = 0, record.size
     match = _COPY_RANGE.fullmatch(context.call.header("x-oss-copy-source-range"))
-    if match is not None and int(match[1]) <= int(match[2]):
-        start, end = int(match[1]), int(match[2])
+    if match is not None and natural(match[1]) <= natural(match[2]):
+        start, end = natural(match[1]), natural(match[2])
         if end >= record.size:
             raise OssFault("InvalidRange", details={"ActualObjectSize": str(record.size)})
         size = end - start + 1
@@ -103,9 +104,11 @@ def _named_parts(data: bytes) -> list[NamedPart]:
     parts = []
     for element in root:
         number, etag = child(element, "PartNumber"), child(element, "ETag")
-        if local(element) != "Part" or number is None or etag is None or not number.isdecimal():
+        if local(element) != "Part" or number is None or etag is None:
             raise OssFault("MalformedXML")
-        parts.append(NamedPart(int(number), etag.strip().strip('"')))
+        if not re.fullmatch(r"[0-9]+", number):
+            raise OssFault("MalformedXML")
+        parts.append(NamedPart(natural(number), etag.strip().strip('"')))
     if not parts:
         raise OssFault("MalformedXML")
     return parts

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from ossfs.emulator.context import Context
@@ -24,11 +23,11 @@ from ossfs.emulator.records import (
     Record,
 )
 from ossfs.emulator.reply import Reply, Run
-from ossfs.emulator.request import Call
+from ossfs.emulator.request import Call, natural, parse_date
 from ossfs.emulator.storage import Bucket
 from ossfs.emulator.xml import document, http_date, iso
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 _RESTORED = "x-oss-restore"
 OVERRIDES = {
     f"response-{name.lower()}": name
@@ -79,27 +78,17 @@ def head_of(record: Record, link: Record | None = None) -> bytes:
     return head
 
 
-def _since(call: Call, name: str) -> float | None:
-    value = call.header(name)
-    if not value:
-        return None
-    try:
-        return parsedate_to_datetime(value).timestamp()
-    except ValueError:
-        return None
-
-
 def check_conditions(call: Call, record: Record, prefix: str = "") -> None:
     """Raise PreconditionFailed or NotModified; `prefix` is x-oss-copy-source- on copies."""
     etag = f'"{record.etag}"'
     wanted = call.header(f"{prefix}if-match")
     if wanted and wanted != "*" and wanted.strip().strip('"').upper() != record.etag.upper():
         raise OssFault("PreconditionFailed", details={"Condition": "If-Match"})
-    until = _since(call, f"{prefix}if-unmodified-since")
+    until = parse_date(call.header(f"{prefix}if-unmodified-since"))
     if until is not None and record.mtime > until:
         raise OssFault("PreconditionFailed", details={"Condition": "If-Unmodified-Since"})
     known = call.header(f"{prefix}if-none-match")
-    since = _since(call, f"{prefix}if-modified-since")
+    since = parse_date(call.header(f"{prefix}if-modified-since"))
     modified = http_date(record.mtime)
     fault = OssFault("NotModified", headers=[("ETag", etag), ("Last-Modified", modified)])
     if known and known.strip().strip('"').upper() == record.etag.upper():
@@ -122,13 +111,13 @@ def _range(call: Call, size: int) -> tuple[int, int] | None:
         return None
     standard = call.header("x-oss-range-behavior") == "standard"
     if match[1] == "":
-        start, end = size - int(match[2]), size - 1
-        outside = match[2].strip("0") == "" or size == 0
+        start, end = size - natural(match[2]), size - 1
+        outside = start == size or size == 0
         beyond = start < 0
         start = max(start, 0)
     else:
-        start = int(match[1])
-        end = int(match[2]) if match[2] else size - 1
+        start = natural(match[1])
+        end = natural(match[2]) if match[2] else size - 1
         if match[2] and end < start:
             return None
         outside = start >= size
@@ -259,7 +248,7 @@ async def append(context: Context) -> Reply:
 
 def copy_source(context: Context) -> tuple[Bucket, Record]:
     """Return the object that a copy reads; raises as a GET of it would."""
-    path = unquote_to_bytes(context.call.header("x-oss-copy-source")).lstrip(b"/")
+    path = unquote_to_bytes(context.call.header_bytes("x-oss-copy-source")).lstrip(b"/")
     name, _, key = path.partition(b"/")
     if not key:
         raise OssFault(
@@ -314,7 +303,7 @@ async def put_symlink(context: Context) -> Reply:
     call = context.call
     bucket = context.bucket()
     bucket.check_key(call.key)
-    target = unquote_to_bytes(call.header("x-oss-symlink-target"))
+    target = unquote_to_bytes(call.header_bytes("x-oss-symlink-target"))
     if not target:
         raise OssFault("InvalidArgument", details={"ArgumentName": "x-oss-symlink-target"})
     bucket.check_key(target)

@@ -1,12 +1,15 @@
 """A request as OSS reads it: which bucket and key, by path or by host name, and its headers.
 
 Made once a request and read by everything else. Keys are taken from the request line as it was
-sent: nothing between the socket and here may decode or tidy a path such as `a//../b`.
+sent: nothing between the socket and here may decode or tidy a path such as `a//../b`. Bytes
+that are not UTF-8 are kept as surrogates, since signatures cover what was sent; after the
+signature, they are refused where text is wanted.
 """
 
 from __future__ import annotations
 
 import re
+from email.utils import parsedate_to_datetime
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -14,6 +17,35 @@ from aiohttp import web
 from ossfs.emulator.faults import OssFault
 
 _ADDRESS = re.compile(r"[0-9.]+|\[.*\]|localhost")
+
+
+def natural(digits: str) -> int:
+    """Read ASCII digits, be they thousands, which `int` refuses: 20 are more than any size."""
+    return int(digits.lstrip("0")[:20] or "0")
+
+
+def parse_date(text: str) -> float | None:
+    """Return the time that a header names, in seconds since the epoch; None for no date."""
+    if not text:
+        return None
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def as_sent(text: str) -> bytes:
+    """Return the bytes that text came as."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether what came was UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Call:
@@ -58,14 +90,16 @@ class Call:
             name, path = first, rest
         else:
             path = path[1:]
-        self.bucket = name
-        self.key = (
-            unquote_to_bytes(path) if "%" in path else path.encode("utf-8", "surrogateescape")
-        )
+        self.bucket = name.encode("utf-8", "replace").decode()
+        self.key = unquote_to_bytes(path) if "%" in path else as_sent(path)
 
     def header(self, name: str, default: str = "") -> str:
         """Return a header by its lower-case name."""
         return self._headers.get(name, default)
+
+    def header_bytes(self, name: str) -> bytes:
+        """Return a header as it came, by its lower-case name."""
+        return as_sent(self.header(name))
 
     def has(self, name: str) -> bool:
         return name in self._headers
@@ -82,12 +116,22 @@ class Call:
             )
         return self._oss
 
+    def check_query(self) -> None:
+        """Raise InvalidArgument for parameters that are not UTF-8."""
+        for name, value in self.query.items():
+            if not is_utf8(name) or not is_utf8(value):
+                raise OssFault(
+                    "InvalidArgument",
+                    "Parameters must be UTF-8.",
+                    details={"ArgumentName": name, "ArgumentValue": value},
+                )
+
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """Return a numeric query parameter; raises InvalidArgument outside [low, high]."""
         text = self.query.get(name)
         if not text:
             return default
-        if not re.fullmatch(r"-?[0-9]{1,18}", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
             raise OssFault(
                 "InvalidArgument",
                 f"Argument {name} must be an integer between {low} and {high}.",
@@ -97,7 +141,7 @@ class Call:
 
     def bytes_parameter(self, name: str) -> bytes:
         """Return a query parameter that holds a key or a part of one."""
-        return self.query.get(name, "").encode("utf-8", "surrogateescape")
+        return as_sent(self.query.get(name, ""))
 
 
 def _parse_query(text: str) -> dict[str, str]:

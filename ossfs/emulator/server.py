@@ -124,6 +124,7 @@ class Emulator(web.Server):
             await asyncio.sleep(self._settings.latency)
         try:
             self._verifier.check(call)
+            call.check_query()
             reply = await handler_of(call)(Context(self._service, call, line))
         except OssFault as fault:
             reply = _refusal(fault, call, request_id)

@@ -14,11 +14,10 @@ import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from urllib.parse import quote, quote_from_bytes
 
 from ossfs.emulator.faults import OssFault
-from ossfs.emulator.request import Call
+from ossfs.emulator.request import Call, as_sent, parse_date
 
 _SKEW = 15 * 60
 """Seconds a request's time may differ from ours."""
@@ -88,7 +87,7 @@ class Verifier:
             return
         if not given:
             raise OssFault("InvalidAccessKeyId", details={"OSSAccessKeyId": self._key.id})
-        if not hmac.compare_digest(given.encode(), self._key.token.encode()):
+        if not hmac.compare_digest(as_sent(given), self._key.token.encode()):
             raise OssFault("InvalidSecurityToken")
         expires = self._key.token_expires
         if expires is not None and self._wall() >= expires:
@@ -128,25 +127,24 @@ class Verifier:
         self._check_time(self._parse_date(date))
         lines = [
             call.method.encode(),
-            call.header("content-md5").encode(),
-            call.header("content-type").encode(),
-            date.encode(),
+            call.header_bytes("content-md5"),
+            call.header_bytes("content-type"),
+            as_sent(date),
         ]
         lines += [name + b":" + value for name, value in call.oss_headers()]
         lines.append(_v1_resource(call))
         string_to_sign = b"\n".join(lines)
         digest = hmac.digest(self._key.secret.encode(), string_to_sign, "sha1")
         expected = base64.b64encode(digest)
-        if not hmac.compare_digest(expected, signature.encode("utf-8", "replace")):
+        if not hmac.compare_digest(expected, as_sent(signature)):
             raise self._mismatch(signature, string_to_sign)
 
     def _parse_date(self, date: str) -> float:
         if date == self._last_date[0]:
             return self._last_date[1]
-        try:
-            parsed = parsedate_to_datetime(date).timestamp()
-        except ValueError:
-            raise OssFault("AccessDenied", "OSS authentication requires a valid Date.") from None
+        parsed = parse_date(date)
+        if parsed is None:
+            raise OssFault("AccessDenied", "OSS authentication requires a valid Date.")
         self._last_date = (date, parsed)
         return parsed
 
@@ -182,7 +180,7 @@ class Verifier:
             f"OSS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical).hexdigest()}"
         ).encode()
         digest = hmac.digest(self._v4_key(stamp[:8]), string_to_sign, "sha256")
-        if not hmac.compare_digest(digest.hex(), signature):
+        if not hmac.compare_digest(digest.hex().encode(), as_sent(signature)):
             raise self._mismatch(signature, string_to_sign)
 
     def _v4_key(self, day: str) -> bytes:
@@ -205,7 +203,7 @@ def _v1_resource(call: Call) -> bytes:
     signed = sorted((name, value) for name, value in call.query.items() if name in V1_SUBRESOURCES)
     if signed:
         items = (f"{name}={value}" if value else name for name, value in signed)
-        resource += b"?" + "&".join(items).encode("utf-8", "surrogateescape")
+        resource += b"?" + as_sent("&".join(items))
     return resource
 
 
@@ -216,7 +214,7 @@ def _v4_request(call: Call, additional: str, payload: str) -> bytes:
     query = ""
     if call.query:
         pairs = sorted(
-            (quote(name, safe=""), quote(value, safe="", errors="surrogateescape"))
+            (quote(as_sent(name), safe=""), quote(as_sent(value), safe=""))
             for name, value in call.query.items()
         )
         query = "&".join(f"{name}={value}" if value else name for name, value in pairs)
@@ -226,7 +224,7 @@ def _v4_request(call: Call, additional: str, payload: str) -> bytes:
     if more:
         # An x-oss- header named as additional is still signed once.
         extra = [
-            (name.encode(), call.header(name).encode("utf-8", "surrogateescape"))
+            (as_sent(name), call.header_bytes(name))
             for name in more
             if not name.startswith("x-oss-")
         ]
@@ -238,7 +236,7 @@ def _v4_request(call: Call, additional: str, payload: str) -> bytes:
             path.encode(),
             query.encode(),
             lines,
-            additional.encode(),
+            as_sent(additional),
             payload.encode(),
         )
     )

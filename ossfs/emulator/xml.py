@@ -60,7 +60,7 @@ def parse(data: bytes, root: str) -> ElementTree.Element:
     """Read a request's document; raises MalformedXML."""
     try:
         element = ElementTree.fromstring(data)
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):  # the latter two: its encoding
         raise OssFault("MalformedXML") from None
     if local(element) != root:
         raise OssFault("MalformedXML")

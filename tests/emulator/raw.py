@@ -1,6 +1,7 @@
 """A client of a few lines that says exactly what a test wants said, and signs it itself.
 
 It shares nothing with the emulator's checker or the SDKs: the third opinion on signatures.
+Text is sent as UTF-8, and a surrogate as the byte it stands for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,14 @@ _V1_SIGNED = (  # noqa: SIM905 - a screenful of quotes would hide the list
     "acl append bucketInfo continuation-token delete location objectMeta partNumber position "
     "response-content-type restore symlink tagging uploadId uploads"
 ).split()
+
+
+def _sent(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _quoted(text: str) -> str:
+    return quote(_sent(text), safe="")
 
 
 @dataclass(frozen=True)
@@ -102,12 +111,13 @@ class RawClient:
             sent["Host"] = host
             path = f"/{quote(raw)}"
         text = "&".join(
-            f"{quote(name, safe='')}={quote(value, safe='')}" if value else quote(name, safe="")
+            f"{_quoted(name)}={_quoted(value)}" if value else _quoted(name)
             for name, value in query.items()
         )
         target = path + (f"?{text}" if text else "")
         chunked = "Transfer-Encoding" in sent
-        self._connection.request(method, target, body, sent, encode_chunked=chunked)
+        lines = {name: _sent(value) for name, value in sent.items()}
+        self._connection.request(method, target, body, lines, encode_chunked=chunked)
         reply = self._connection.getresponse()
         data = reply.read()
         return Answer(reply.status, {n.lower(): v for n, v in reply.getheaders()}, data)
@@ -131,12 +141,12 @@ class RawClient:
             for name, value in sorted(query.items())
             if name in _V1_SIGNED
         )
-        text = (
+        text = _sent(
             f"{method}\n{lower.get('content-md5', '')}\n{lower.get('content-type', '')}\n"
             f"{headers['Date']}\n{oss}"
-        ).encode()
+        )
         text += f"/{bucket}/".encode() + key if bucket else b"/"
-        text += f"?{signed}".encode() if signed else b""
+        text += _sent(f"?{signed}") if signed else b""
         digest = hmac.new(self.key_secret.encode(), text, hashlib.sha1).digest()
         headers["Authorization"] = f"OSS {self.key_id}:{base64.b64encode(digest).decode()}"
 
@@ -157,11 +167,11 @@ class RawClient:
             for name, value in sorted(lower.items())
             if name[:6] == "x-oss-" or name in ("content-type", "content-md5")
         )
-        pairs = sorted((quote(n, safe=""), quote(v, safe="")) for n, v in query.items())
+        pairs = sorted((_quoted(name), _quoted(value)) for name, value in query.items())
         text = "&".join(f"{name}={value}" if value else name for name, value in pairs)
         canonical = f"{method}\n{path}\n{text}\n{lines}\n\nUNSIGNED-PAYLOAD"
         scope = f"{stamp[:8]}/{self.region}/oss/aliyun_v4_request"
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        digest = hashlib.sha256(_sent(canonical)).hexdigest()
         key = f"aliyun_v4{self.key_secret}".encode()
         for step in scope.split("/"):
             key = hmac.new(key, step.encode(), hashlib.sha256).digest()
