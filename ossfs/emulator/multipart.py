@@ -60,7 +60,7 @@ async def initiate(context: Context) -> Reply:
 
 
 def _part_number(context: Context, bucket: Bucket) -> int:
-    return context.call.number("partNumber", 0, 1, bucket.limits.parts)
+    return context.call.number("partNumber", None, 1, bucket.limits.parts)
 
 
 async def upload_part(context: Context) -> Reply:

@@ -238,7 +238,7 @@ async def append(context: Context) -> Reply:
     bucket.check_key(call.key)
     if not call.query.get("position"):
         raise OssFault("MissingArgument", details={"ArgumentName": "position"})
-    position = call.number("position", 0, 0, 1 << 62)
+    position = call.number("position", None, 0, 1 << 62)
     metadata = context.metadata(bucket)
     with bucket.body(bucket.limits.append) as body:
         await context.receive(body, bucket.limits.append)

@@ -126,10 +126,13 @@ class Call:
                     details={"ArgumentName": name, "ArgumentValue": value},
                 )
 
-    def number(self, name: str, default: int, low: int, high: int) -> int:
-        """Return a numeric query parameter; raises InvalidArgument outside [low, high]."""
-        text = self.query.get(name)
-        if not text:
+    def number(self, name: str, default: int | None, low: int, high: int) -> int:
+        """Return a numeric query parameter; raises InvalidArgument outside [low, high].
+
+        Without a default it must be there.
+        """
+        text = self.query.get(name, "")
+        if not text and default is not None:
             return default
         if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
             raise OssFault(

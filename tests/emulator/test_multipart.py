@@ -72,13 +72,16 @@ def test_a_part_but_the_last_under_the_minimum_is_entity_too_small(oss: RawClien
     assert complete(oss, "small", upload, etags).status == 200
 
 
-@pytest.mark.parametrize("number", ["0", "21", "-1", "x"])
-def test_part_numbers_are_1_to_the_limit(oss: RawClient, number: str) -> None:
-    """OSS docs, UploadPart: 1 to 10,000 (here 20), else InvalidArgument."""
+@pytest.mark.parametrize("number", ["0", "21", "-1", "x", "", None])
+def test_part_numbers_are_1_to_the_limit(oss: RawClient, number: str | None) -> None:
+    """OSS docs, UploadPart: 1 to 10,000 (here 20), else InvalidArgument; partNumber is required."""
     upload = begin(oss, "numbers")
-    query = {"partNumber": number, "uploadId": upload}
-    answer = oss.call("PUT", "numbers", query, body=b"x")
-    assert (answer.status, answer.code) == (400, "InvalidArgument")
+    query = {"uploadId": upload} | ({} if number is None else {"partNumber": number})
+    oss.call("PUT", "numbers-source", body=b"x")
+    for headers in ({}, {"x-oss-copy-source": "/test-bucket/numbers-source"}):
+        answer = oss.call("PUT", "numbers", query, headers, b"" if headers else b"x")
+        assert (answer.status, answer.code) == (400, "InvalidArgument")
+    assert oss.call("GET", "numbers", {"uploadId": upload}).all("PartNumber") == []
 
 
 def test_a_part_over_the_limit_is_entity_too_large(oss: RawClient) -> None:
