@@ -28,6 +28,7 @@ from ossfs.emulator.storage import Bucket
 from ossfs.emulator.xml import document, http_date, iso
 
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+_LINE_END = re.compile("[\r\n\0]")
 _RESTORED = "x-oss-restore"
 OVERRIDES = {
     f"response-{name.lower()}": name
@@ -175,6 +176,8 @@ async def get(context: Context) -> Reply:
 def _override(call: Call, head: bytes) -> bytes:
     for parameter, name in OVERRIDES.items():
         if parameter in call.query:
+            if _LINE_END.search(call.query[parameter]):
+                raise OssFault("InvalidArgument", details={"ArgumentName": parameter})
             kept = [
                 line
                 for line in head.splitlines(keepends=True)

@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 _V1_SIGNED = (  # noqa: SIM905 - a screenful of quotes would hide the list
     "acl append bucketInfo continuation-token delete location objectMeta partNumber position "
-    "response-content-type restore symlink tagging uploadId uploads"
+    "response-cache-control response-content-disposition response-content-type restore symlink "
+    "tagging uploadId uploads"
 ).split()
 
 

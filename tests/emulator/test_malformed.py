@@ -155,6 +155,16 @@ def test_a_date_is_a_date(oss: RawClient, date: str) -> None:
         assert oss.call("GET", "dated", headers={name: date}).status in (200, 412)
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\0"])
+@pytest.mark.parametrize("name", ["content-type", "cache-control", "content-disposition"])
+def test_a_header_that_is_asked_for_is_one_line(client: RawClient, name: str, end: str) -> None:
+    """RFC 9110, 5.5: CR, LF and NUL are no part of a header; a reply must not be split by them."""
+    client.call("PUT", "split", body=b"x")
+    answer = client.call("GET", "split", {f"response-{name}": f"a{end}X-Evil: 1"})
+    assert (answer.status, answer.code) == (400, "InvalidArgument")
+    assert "x-evil" not in answer.headers
+
+
 @pytest.mark.parametrize("encoding", ["unheard-of", "big5", "utf-16"])
 def test_a_document_of_an_odd_encoding_is_malformed(oss: RawClient, encoding: str) -> None:
     """OSS docs, HTTP status code 400, MalformedXML."""
