@@ -50,8 +50,11 @@ class Context:
     line: Line
 
     def bucket(self) -> Bucket:
-        """Return the bucket the request is for; raises NoSuchBucket."""
-        return self.service.storage.bucket(self.call.bucket)
+        """Return the bucket the request is for; raises NoSuchBucket, InvalidObjectName."""
+        bucket = self.service.storage.bucket(self.call.bucket)
+        if self.call.key:
+            bucket.check_key(self.call.key)
+        return bucket
 
     async def _chunks(self, body: Body | bytearray) -> None:
         call = self.call

@@ -38,7 +38,6 @@ def encoding_element(encode: bool) -> str:
 
 def _upload(context: Context) -> tuple[Bucket, Upload]:
     bucket = context.bucket()
-    bucket.check_key(context.call.key)
     return bucket, uploads.find(bucket, context.call.key, context.call.query["uploadId"])
 
 
@@ -47,7 +46,6 @@ async def initiate(context: Context) -> Reply:
     call = context.call
     encode = wants_url(context)
     bucket = context.bucket()
-    bucket.check_key(call.key)
     forbid = call.flag("x-oss-forbid-overwrite")
     bucket.check_free(call.key, forbid)
     upload = uploads.begin(bucket, call.key, context.metadata(bucket), forbid)

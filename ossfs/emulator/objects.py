@@ -220,7 +220,6 @@ async def put(context: Context) -> Reply:
     """PutObject; a key that ends in a slash is an object like any other."""
     call = context.call
     bucket = context.bucket()
-    bucket.check_key(call.key)
     metadata = context.metadata(bucket)
     forbid = call.flag("x-oss-forbid-overwrite")
     bucket.check_free(call.key, forbid)
@@ -238,7 +237,6 @@ async def append(context: Context) -> Reply:
     """AppendObject."""
     call = context.call
     bucket = context.bucket()
-    bucket.check_key(call.key)
     if not call.query.get("position"):
         raise OssFault("MissingArgument", details={"ArgumentName": "position"})
     position = call.number("position", None, 0, 1 << 62)
@@ -260,6 +258,7 @@ def copy_source(context: Context) -> tuple[Bucket, Record]:
             details={"ArgumentName": "x-oss-copy-source"},
         )
     bucket = context.service.storage.bucket(name.decode("utf-8", "replace"))
+    bucket.check_key(key)
     record = bucket.get(key)
     check_conditions(context.call, record, "x-oss-copy-source-")
     if record.metadata.storage_class in FROZEN_CLASSES and not _is_restored(record):
@@ -271,7 +270,6 @@ async def copy(context: Context) -> Reply:
     """CopyObject: COPY keeps the source's metadata, REPLACE (or copying onto itself) does not."""
     call = context.call
     bucket = context.bucket()
-    bucket.check_key(call.key)
     source, record = copy_source(context)
     bucket.check_free(call.key, call.flag("x-oss-forbid-overwrite"))
     directive = call.header("x-oss-metadata-directive").upper() or "COPY"
@@ -296,7 +294,6 @@ async def copy(context: Context) -> Reply:
 async def delete(context: Context) -> Reply:
     """DeleteObject: 204 whether or not there was one."""
     bucket = context.bucket()
-    bucket.check_key(context.call.key)
     bucket.delete(context.call.key)
     return Reply(204)
 
@@ -305,7 +302,6 @@ async def put_symlink(context: Context) -> Reply:
     """PutSymlink: the target is not looked at."""
     call = context.call
     bucket = context.bucket()
-    bucket.check_key(call.key)
     target = unquote_to_bytes(call.header_bytes("x-oss-symlink-target"))
     if not target:
         raise OssFault("InvalidArgument", details={"ArgumentName": "x-oss-symlink-target"})

@@ -8,6 +8,7 @@ import http.client
 import re
 import socket
 import time
+from urllib.parse import quote
 
 import pytest
 from fastcrc import crc64
@@ -71,8 +72,22 @@ def test_any_utf8_key_of_1_to_1023_bytes_is_kept_as_it_is(
 
 @pytest.mark.parametrize("key", ["x" * 1024, "/lead", "\\lead", b"\xff\xfe", "é" * 512])
 def test_a_key_oss_does_not_take_is_invalid_object_name(oss: RawClient, key: str | bytes) -> None:
-    """OSS docs, HTTP status code 400, InvalidObjectName."""
-    answer = oss.call("PUT", key, body=b"x")
+    """OSS docs, HTTP status code 400, InvalidObjectName: of every call on objects."""
+    for method, query in (
+        ("PUT", {}),
+        ("GET", {}),
+        ("HEAD", {}),
+        ("HEAD", {"objectMeta": ""}),
+        ("DELETE", {}),
+        ("GET", {"symlink": ""}),
+        ("POST", {"uploads": ""}),
+        ("POST", {"append": "", "position": "0"}),
+        ("GET", {"uploadId": "x"}),
+    ):
+        answer = oss.call(method, key, query, body=b"x" if method == "PUT" else None)
+        assert (answer.status, answer.code) == (400, "InvalidObjectName"), (method, query)
+    source = b"/test-bucket/" + (key.encode() if isinstance(key, str) else key)
+    answer = oss.call("PUT", "copied", headers={"x-oss-copy-source": quote(source)})
     assert (answer.status, answer.code) == (400, "InvalidObjectName")
 
 
