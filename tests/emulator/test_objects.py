@@ -297,6 +297,18 @@ def test_conditions_hold_on_get_and_head(oss: RawClient) -> None:
     assert oss.call("GET", "cond", headers={"If-Match": '"0"'}).code == "PreconditionFailed"
 
 
+def test_object_meta_knows_no_conditions(oss: RawClient) -> None:
+    """OSS docs, GetObjectMeta: conditional headers are none of its request headers."""
+    etag = oss.call("PUT", "bare", body=b"x").headers["etag"]
+    for headers in (
+        {"If-Match": '"0"'},
+        {"If-None-Match": etag},
+        {"If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"},
+        {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"},
+    ):
+        assert oss.call("HEAD", "bare", {"objectMeta": ""}, headers).status == 200, headers
+
+
 def test_a_put_does_not_know_if_match(oss: RawClient) -> None:
     """OSS docs, PutObject: If-Match is none of its headers."""
     oss.call("PUT", "blind", body=b"one")
