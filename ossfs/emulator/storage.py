@@ -395,7 +395,10 @@ class Bucket:
         )
 
     def append(self, key: bytes, position: int, body: Body, metadata: Metadata) -> Record:
-        """Append what came in at `position`, which must be the object's length."""
+        """Append what came in at `position`, which must be the object's length.
+
+        Nothing appended changes nothing, unless it makes the object.
+        """
         old = self.find(key)
         if old is not None and old.type != APPENDABLE:
             raise OssFault("ObjectNotAppendable")
@@ -407,6 +410,8 @@ class Bucket:
             )
         if size + body.size > self.limits.append:
             raise OssFault("EntityTooLarge")
+        if old is not None and not body.size:
+            return old
         now = int(time.time())
         if old is None:
             etag = hashlib.md5(body.etag.encode(), usedforsecurity=False).hexdigest().upper()
@@ -419,7 +424,7 @@ class Bucket:
         segments = old.segments
         if not segments:
             segments = body.keep()
-        elif body.size:
+        else:
             file = segments[0].file
             fd = self.files.descriptor(file, os.O_RDWR)
             try:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 
 import pytest
 from fastcrc import crc64
 
+from tests.emulator.conftest import Served
 from tests.emulator.raw import Answer, RawClient
 
 
 def append(oss: RawClient, key: str, position: int, data: bytes) -> Answer:
     return oss.call("POST", key, {"append": "", "position": str(position)}, body=data)
+
+
+def make_old(served: Served, key: bytes) -> None:
+    bucket = served.storage.bucket("test-bucket")
+    record = replace(bucket.get(key), mtime=1_000_000_000, head=None)
+    bucket.commit(record, keep=record.segments)
 
 
 def test_appends_grow_an_object_and_tell_the_next_position(oss: RawClient) -> None:
@@ -62,6 +70,21 @@ def test_an_empty_appendable_object_grows(oss: RawClient) -> None:
     assert append(oss, "zero", 0, b"a").headers["x-oss-next-append-position"] == "1"
     assert append(oss, "zero", 1, b"").status == 200
     assert oss.call("GET", "zero").body == b"a"
+
+
+def test_appending_nothing_changes_nothing(served: Served, oss: RawClient) -> None:
+    """OSS docs, AppendObject, position: 0 bytes leave an appendable object's state as it is."""
+    for data in (b"", b"abc"):
+        made = append(oss, "still", 0, data)
+        served.run(lambda: make_old(served, b"still"))
+        again = append(oss, "still", len(data), b"")
+        assert again.status == 200
+        for name in ("etag", "x-oss-hash-crc64ecma", "x-oss-next-append-position"):
+            assert again.headers[name] == made.headers[name]
+        found = oss.call("GET", "still", headers={"If-Match": made.headers["etag"]})
+        assert (found.status, found.body) == (200, data)
+        assert found.headers["last-modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
+    assert append(oss, "still", 2, b"").code == "PositionNotEqualToLength"
 
 
 def test_a_put_turns_an_appendable_object_into_a_normal_one(oss: RawClient) -> None:
