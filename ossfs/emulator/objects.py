@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from dataclasses import replace
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -19,7 +20,6 @@ from ossfs.emulator.records import (
     FROZEN_CLASSES,
     NORMAL,
     SYMLINK,
-    Metadata,
     Record,
 )
 from ossfs.emulator.reply import Reply, Run
@@ -266,7 +266,11 @@ def copy_source(context: Context) -> tuple[Bucket, Record]:
 
 
 async def copy(context: Context) -> Reply:
-    """CopyObject: COPY keeps the source's metadata, REPLACE (or copying onto itself) does not."""
+    """CopyObject: COPY keeps the source's metadata, REPLACE (or copying onto itself) does not.
+
+    The class stays the source's unless another is asked for. Onto itself in its class, an
+    object gets new metadata and nothing else, so an appendable one stays appendable.
+    """
     call = context.call
     bucket = context.bucket()
     source, record = copy_source(context)
@@ -276,13 +280,14 @@ async def copy(context: Context) -> Reply:
         raise OssFault("InvalidArgument", details={"ArgumentName": "x-oss-metadata-directive"})
     given = context.metadata(bucket)
     itself = source is bucket and record.key == call.key
-    if directive == "REPLACE" or itself:
-        metadata = given
-    elif call.has("x-oss-storage-class"):
-        metadata = replace(record.metadata, storage_class=given.storage_class)
+    own = record.metadata
+    storage_class = given.storage_class if call.has("x-oss-storage-class") else own.storage_class
+    metadata = given if directive == "REPLACE" or itself else own
+    metadata = replace(metadata, storage_class=storage_class)
+    if itself and storage_class == own.storage_class:
+        made = bucket.describe(record, metadata, int(time.time()))
     else:
-        metadata = record.metadata
-    made = bucket.copy(source, record, call.key, metadata)
+        made = bucket.copy(source, record, call.key, metadata)
     return document(
         f"<CopyObjectResult>\n  <ETag>&quot;{made.etag}&quot;</ETag>\n"
         f"  <LastModified>{iso(made.mtime)}</LastModified>\n</CopyObjectResult>\n",
@@ -340,8 +345,7 @@ async def restore(context: Context) -> Reply:
     if _is_restored(record):
         return Reply(200)
     headers = {**record.metadata.headers, _RESTORED: 'ongoing-request="false"'}
-    metadata = Metadata(headers, record.metadata.user, record.metadata.storage_class)
-    bucket.commit(replace(record, metadata=metadata, head=None), keep=record.segments)
+    bucket.describe(record, replace(record.metadata, headers=headers), record.mtime)
     return Reply(202)
 
 

@@ -446,6 +446,12 @@ class Bucket:
             keep=old.segments,
         )
 
+    def describe(self, record: Record, metadata: Metadata, mtime: int) -> Record:
+        """Give an object other metadata; its bytes, type and ETag stay."""
+        return self.commit(
+            replace(record, metadata=metadata, mtime=mtime, head=None), keep=record.segments
+        )
+
     def copy(self, source: Bucket, record: Record, key: bytes, metadata: Metadata) -> Record:
         """Make `key` an object of the bytes (or the link) that `record` of `source` holds."""
         return self.commit(

@@ -130,6 +130,37 @@ def test_a_copy_outlives_its_source(oss: RawClient) -> None:
     assert oss.call("GET", "grown").body == b"one"
 
 
+def test_a_copy_onto_itself_changes_metadata_only(served: Served, oss: RawClient) -> None:
+    """OSS docs, CopyObject: source and target are one object, and its class stays as it is."""
+    itself = {"x-oss-metadata-directive": "REPLACE", "x-oss-meta-mode": "420"}
+    made = append(oss, "chmod", 0, b"one")
+    bucket = served.storage.bucket("test-bucket")
+    files = bucket.get(b"chmod").segments
+    served.run(lambda: make_old(served, b"chmod"))
+    assert copy(oss, "chmod", "chmod", itself).status == 200
+    found = oss.call("GET", "chmod")
+    assert found.body == b"one"
+    assert found.headers["x-oss-object-type"] == "Appendable"
+    assert found.headers["x-oss-meta-mode"] == "420"
+    assert found.headers["etag"] == made.headers["etag"]
+    assert found.headers["last-modified"] != "Sun, 09 Sep 2001 01:46:40 GMT"
+    assert bucket.get(b"chmod").segments == files
+    assert append(oss, "chmod", 3, b"two").status == 200
+    assert oss.call("GET", "chmod").body == b"onetwo"
+    oss.call("PUT", "rare", headers={"x-oss-storage-class": "IA"}, body=b"x")
+    copy(oss, "rare", "rare", itself)
+    assert oss.call("HEAD", "rare").headers["x-oss-storage-class"] == "IA"
+
+
+def test_a_copy_onto_itself_in_another_class_is_a_copy(oss: RawClient) -> None:
+    """OSS docs, CopyObject, x-oss-storage-class: the contents are copied, too."""
+    append(oss, "classed", 0, b"one")
+    assert copy(oss, "classed", "classed", {"x-oss-storage-class": "IA"}).status == 200
+    found = oss.call("GET", "classed")
+    assert (found.body, found.headers["x-oss-storage-class"]) == (b"one", "IA")
+    assert found.headers["x-oss-object-type"] == "Normal"
+
+
 def test_a_copy_obeys_conditions_on_its_source(oss: RawClient) -> None:
     """OSS docs, CopyObject, x-oss-copy-source-if-*: 412 and 304."""
     etag = oss.call("PUT", "cs", body=b"x").headers["etag"]
