@@ -142,15 +142,16 @@ class OssFault(Exception):
         code: str,
         message: str = "",
         *,
+        ec: str = "",
         details: Mapping[str, str] | None = None,
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        status, standard, ec = _FAULTS[code]
+        status, standard, usual_ec = _FAULTS[code]
         super().__init__(code)
         self.code = code
         self.status = status
         self.message = message or standard
-        self.ec = ec or _GENERIC_EC
+        self.ec = ec or usual_ec or _GENERIC_EC
         self.details = details or {}
         self.headers = headers
         """Sent with the reply besides the usual ones."""

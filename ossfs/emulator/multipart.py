@@ -75,6 +75,13 @@ async def upload_part_copy(context: Context) -> Reply:
     """UploadPartCopy; a range that is no range copies the whole source, as OSS documents."""
     bucket, upload = _upload(context)
     number = _part_number(context, bucket)
+    if not context.call.header("x-oss-copy-source").startswith("/"):
+        raise OssFault(
+            "InvalidArgument",
+            "Copy Source must begin with a slash: /sourcebucket/sourcekey.",
+            ec="0042-00000301",
+            details={"ArgumentName": "x-oss-copy-source"},
+        )
     source, link = copy_source(context)
     record = source.resolve(link)
     start, size = 0, record.size

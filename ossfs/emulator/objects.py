@@ -248,8 +248,10 @@ async def append(context: Context) -> Reply:
 
 def copy_source(context: Context) -> tuple[Bucket, Record]:
     """Return the object that a copy reads; raises as a GET of it would."""
-    path = unquote_to_bytes(context.call.header_bytes("x-oss-copy-source")).lstrip(b"/")
-    name, _, key = path.partition(b"/")
+    given = context.call.header_bytes("x-oss-copy-source")
+    if b"?versionId=" in given:
+        raise OssFault("NotImplemented", details={"Header": "x-oss-copy-source"})
+    name, _, key = unquote_to_bytes(given).removeprefix(b"/").partition(b"/")
     if not key:
         raise OssFault(
             "InvalidArgument",
@@ -282,9 +284,14 @@ async def copy(context: Context) -> Reply:
     itself = source is bucket and record.key == call.key
     own = record.metadata
     storage_class = given.storage_class if call.has("x-oss-storage-class") else own.storage_class
+    converts = storage_class != own.storage_class
+    if (converts and record.size > bucket.limits.copy_converting) or (
+        source is not bucket and record.size > bucket.limits.copy_across
+    ):
+        raise OssFault("EntityTooLarge", "Source object Length exceeds the maximum allowed size.")
     metadata = given if directive == "REPLACE" or itself else own
     metadata = replace(metadata, storage_class=storage_class)
-    if itself and storage_class == own.storage_class:
+    if itself and not converts:
         made = bucket.describe(record, metadata, int(time.time()))
     else:
         made = bucket.copy(source, record, call.key, metadata)

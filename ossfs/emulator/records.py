@@ -40,6 +40,10 @@ class Limits:
     put: int = 5 * 1024**3
     append: int = 5 * 1024**3
     """Largest appendable object, all appends together."""
+    copy_across: int = 5 * 1024**3
+    """Largest object that CopyObject takes to another bucket."""
+    copy_converting: int = 1024**3
+    """Largest object that CopyObject gives another storage class."""
     delete_many: int = 1_000
     list_page: int = 1_000
     key: int = 1_023

@@ -24,6 +24,8 @@ SCALED = Limits(
     parts=20,
     put=5_000,
     append=5_000,
+    copy_across=5_000,
+    copy_converting=1_000,
     delete_many=10,
 )
 

@@ -161,6 +161,45 @@ def test_a_copy_onto_itself_in_another_class_is_a_copy(oss: RawClient) -> None:
     assert found.headers["x-oss-object-type"] == "Normal"
 
 
+def test_a_copy_has_limits_across_buckets_and_classes(oss: RawClient) -> None:
+    """OSS docs, CopyObject: 5 GB to another bucket (here 5,000 bytes), 1 GB to another class (here
+    1,000), else none; HTTP status code 400, EntityTooLarge: Source object Length exceeds ..."""
+    oss.call("PUT", bucket="second-bucket")
+    upload = oss.call("POST", "sized", {"uploads": ""}).one("UploadId")
+    for number, size in ((1, 5_000), (2, 1)):
+        query = {"uploadId": upload, "partNumber": str(number)}
+        oss.call("PUT", "sized", query, body=b"x" * size)
+    oss.call("POST", "sized", {"uploadId": upload}, {"x-oss-complete-all": "yes"})
+    for size in (1_000, 1_001, 5_000):
+        oss.call("PUT", f"sized-{size}", body=b"x" * size)
+
+    def copied(source: str, bucket: str, **headers: str) -> Answer:
+        sent = {"x-oss-copy-source": f"/test-bucket/{source}"}
+        sent |= {f"x-oss-{name.replace('_', '-')}": value for name, value in headers.items()}
+        return oss.call("PUT", "sized-copy", headers=sent, bucket=bucket)
+
+    assert copied("sized", "test-bucket").status == 200
+    assert copied("sized", "test-bucket", storage_class="Standard").status == 200
+    assert copied("sized-5000", "second-bucket").status == 200
+    assert copied("sized-1000", "test-bucket", storage_class="IA").status == 200
+    for answer in (
+        copied("sized", "second-bucket"),
+        copied("sized-1001", "test-bucket", storage_class="IA"),
+        copied("sized-1001", "second-bucket", storage_class="IA"),
+    ):
+        assert (answer.status, answer.code) == (400, "EntityTooLarge")
+        assert answer.one("Message") == "Source object Length exceeds the maximum allowed size."
+
+
+@pytest.mark.parametrize("source", ["/test-bucket/v?versionId=CAEQ", "test-bucket/v?versionId=n"])
+def test_a_copy_of_a_version_is_refused(oss: RawClient, source: str) -> None:
+    """OSS docs, CopyObject, x-oss-copy-source: versions are not built, so none is copied."""
+    oss.call("PUT", "v", body=b"x")
+    answer = oss.call("PUT", "v-copy", headers={"x-oss-copy-source": source})
+    assert (answer.status, answer.code) == (501, "NotImplemented")
+    assert oss.call("HEAD", "v-copy").status == 404
+
+
 def test_a_copy_obeys_conditions_on_its_source(oss: RawClient) -> None:
     """OSS docs, CopyObject, x-oss-copy-source-if-*: 412 and 304."""
     etag = oss.call("PUT", "cs", body=b"x").headers["etag"]

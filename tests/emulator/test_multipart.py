@@ -181,7 +181,8 @@ def test_a_part_can_be_a_range_of_an_object(oss: RawClient) -> None:
 
 
 def test_a_copied_part_has_conditions_and_bounds(oss: RawClient) -> None:
-    """OSS docs, UploadPartCopy, x-oss-copy-source-if-match and x-oss-copy-source-range."""
+    """OSS docs, UploadPartCopy, x-oss-copy-source-if-match and x-oss-copy-source-range; EC
+    0042-00000301: x-oss-copy-source begins with a slash."""
     oss.call("PUT", "bounds", body=b"0123456789")
     upload = begin(oss, "bounded")
     query = {"uploadId": upload, "partNumber": "1"}
@@ -190,6 +191,10 @@ def test_a_copied_part_has_conditions_and_bounds(oss: RawClient) -> None:
     assert oss.call("PUT", "bounded", query, stale).status == 412
     beyond = {**source, "x-oss-copy-source-range": "bytes=5-10"}
     assert oss.call("PUT", "bounded", query, beyond).code == "InvalidRange"
+    bare = {"x-oss-copy-source": "test-bucket/bounds"}
+    refused = oss.call("PUT", "bounded", query, bare)
+    assert (refused.status, refused.code) == (400, "InvalidArgument")
+    assert refused.headers["x-oss-ec"] == refused.one("EC") == "0042-00000301"
     missing = {"x-oss-copy-source": "/test-bucket/no-such-source"}
     assert oss.call("PUT", "bounded", query, missing).code == "NoSuchKey"
     odd = {**source, "x-oss-copy-source-range": "bytes=5-"}
