@@ -9,7 +9,7 @@ from dataclasses import replace
 from ossfs.emulator import uploads
 from ossfs.emulator.context import Context
 from ossfs.emulator.faults import OssFault
-from ossfs.emulator.objects import copy_source, lines
+from ossfs.emulator.objects import check_readable, copy_source, lines
 from ossfs.emulator.records import Upload
 from ossfs.emulator.reply import Reply
 from ossfs.emulator.request import natural
@@ -84,6 +84,7 @@ async def upload_part_copy(context: Context) -> Reply:
         )
     source, link = copy_source(context)
     record = source.resolve(link)
+    check_readable(record)
     start, size = 0, record.size
     match = _COPY_RANGE.fullmatch(context.call.header("x-oss-copy-source-range"))
     if match is not None and natural(match[1]) <= natural(match[2]):

@@ -20,6 +20,7 @@ from ossfs.emulator.records import (
     FROZEN_CLASSES,
     NORMAL,
     SYMLINK,
+    Metadata,
     Record,
 )
 from ossfs.emulator.reply import Reply, Run
@@ -98,6 +99,16 @@ def check_conditions(call: Call, record: Record, prefix: str = "") -> None:
         raise fault
 
 
+def _is_restored(record: Record) -> bool:
+    return _RESTORED in record.metadata.headers
+
+
+def check_readable(record: Record) -> None:
+    """Raise InvalidObjectState for an archived object that nobody has restored."""
+    if record.metadata.storage_class in FROZEN_CLASSES and not _is_restored(record):
+        raise OssFault("InvalidObjectState")
+
+
 def _range(call: Call, size: int) -> tuple[int, int] | None:
     """Return (start, count) of the range to send; None for the whole object.
 
@@ -160,8 +171,7 @@ async def get(context: Context) -> Reply:
     own = bucket.get(call.key)
     record = bucket.resolve(own)
     check_conditions(call, record)
-    if record.metadata.storage_class in FROZEN_CLASSES and not _is_restored(record):
-        raise OssFault("InvalidObjectState")
+    check_readable(record)
     head = head_of(record) if own is record else head_of(record, own)
     if call.query:
         head = _override(call, head)
@@ -247,7 +257,7 @@ async def append(context: Context) -> Reply:
 
 
 def copy_source(context: Context) -> tuple[Bucket, Record]:
-    """Return the object that a copy reads; raises as a GET of it would."""
+    """Return the object that a copy is made of, a link as such; its conditions hold."""
     given = context.call.header_bytes("x-oss-copy-source")
     if b"?versionId=" in given:
         raise OssFault("NotImplemented", details={"Header": "x-oss-copy-source"})
@@ -262,8 +272,6 @@ def copy_source(context: Context) -> tuple[Bucket, Record]:
     bucket.check_key(key)
     record = bucket.get(key)
     check_conditions(context.call, record, "x-oss-copy-source-")
-    if record.metadata.storage_class in FROZEN_CLASSES and not _is_restored(record):
-        raise OssFault("InvalidObjectState")
     return bucket, record
 
 
@@ -276,6 +284,7 @@ async def copy(context: Context) -> Reply:
     call = context.call
     bucket = context.bucket()
     source, record = copy_source(context)
+    check_readable(record)
     bucket.check_free(call.key, call.flag("x-oss-forbid-overwrite"))
     directive = call.header("x-oss-metadata-directive").upper() or "COPY"
     if directive not in ("COPY", "REPLACE"):
@@ -290,8 +299,12 @@ async def copy(context: Context) -> Reply:
     ):
         raise OssFault("EntityTooLarge", "Source object Length exceeds the maximum allowed size.")
     metadata = given if directive == "REPLACE" or itself else own
-    metadata = replace(metadata, storage_class=storage_class)
-    if itself and not converts:
+    headers = {name: text for name, text in metadata.headers.items() if name != _RESTORED}
+    stays = itself and not converts
+    if stays and _is_restored(record):
+        headers[_RESTORED] = own.headers[_RESTORED]
+    metadata = Metadata(headers, metadata.user, storage_class)
+    if stays:
         made = bucket.describe(record, metadata, int(time.time()))
     else:
         made = bucket.copy(source, record, call.key, metadata)
@@ -336,10 +349,6 @@ async def get_symlink(context: Context) -> Reply:
             *((f"x-oss-meta-{name}", value) for name, value in record.metadata.user.items()),
         ),
     )
-
-
-def _is_restored(record: Record) -> bool:
-    return _RESTORED in record.metadata.headers
 
 
 async def restore(context: Context) -> Reply:

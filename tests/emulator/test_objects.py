@@ -15,7 +15,7 @@ from fastcrc import crc64
 
 from ossfs.emulator.records import PLAIN
 from tests.emulator.conftest import Served
-from tests.emulator.raw import RawClient
+from tests.emulator.raw import Answer, RawClient
 
 DATA = bytes(range(250)) * 4  # 1,000 bytes
 
@@ -354,6 +354,44 @@ def test_an_archived_object_has_to_be_restored_before_it_is_read(oss: RawClient)
     assert oss.call("POST", "cold", {"restore": ""}).status == 202
     assert oss.call("POST", "cold", {"restore": ""}).status == 200
     assert oss.call("GET", "cold").body == b"ice"
+
+
+def test_copies_of_an_archived_object_need_it_restored_and_are_not(oss: RawClient) -> None:
+    """OSS docs, CopyObject, UploadPartCopy and RestoreObject: only what was restored is read."""
+    archive = {"x-oss-storage-class": "Archive"}
+    source = {"x-oss-copy-source": "/test-bucket/iced"}
+    oss.call("PUT", "iced", headers=archive, body=b"ice")
+    oss.call("PUT", "iced-link", {"symlink": ""}, {"x-oss-symlink-target": "iced"})
+    oss.call("PUT", "link-of-ice", {"symlink": ""}, {"x-oss-symlink-target": "warm", **archive})
+    oss.call("PUT", "warm", body=b"water")
+    upload = oss.call("POST", "thawed", {"uploads": ""}).one("UploadId")
+    query = {"uploadId": upload, "partNumber": "1"}
+
+    def part_of(key: str) -> Answer:
+        sent = {"x-oss-copy-source": f"/test-bucket/{key}"}
+        return oss.call("PUT", "thawed", query, sent)
+
+    for answer in (
+        oss.call("PUT", "copied", headers=source),
+        part_of("iced"),
+        part_of("iced-link"),
+        oss.call("GET", "iced-link"),
+    ):
+        assert (answer.status, answer.code) == (403, "InvalidObjectState")
+    assert oss.call("GET", "link-of-ice").body == b"water"
+    assert part_of("link-of-ice").status == 200
+    oss.call("POST", "iced", {"restore": ""})
+    assert part_of("iced").status == part_of("iced-link").status == 200
+    assert oss.call("PUT", "copied", headers=source).status == 200
+    found = oss.call("HEAD", "copied").headers
+    assert (found["x-oss-storage-class"], found.get("x-oss-restore")) == ("Archive", None)
+    assert oss.call("GET", "copied").code == "InvalidObjectState"
+    replaced = {"x-oss-metadata-directive": "REPLACE", "x-oss-meta-a": "b", **source}
+    assert oss.call("PUT", "iced", headers=replaced).status == 200
+    assert oss.call("GET", "iced").body == b"ice"
+    standard = {"x-oss-storage-class": "Standard", **source}
+    assert oss.call("PUT", "iced", headers=standard).status == 200
+    assert "x-oss-restore" not in oss.call("GET", "iced").headers
 
 
 def test_deleting_what_is_not_there_is_204(oss: RawClient) -> None:
