@@ -16,6 +16,7 @@ from aiohttp import web
 
 from ossfs.emulator.faults import OssFault
 
+_ENDPOINT = re.compile(r"oss[.-]")
 _ADDRESS = re.compile(r"[0-9.]+|\[.*\]|localhost")
 
 
@@ -164,10 +165,17 @@ def _decode(text: str) -> str:
 
 
 def _host_bucket(host: str) -> str | None:
-    """Return the bucket a host name begins with; None when the path names it."""
-    name = host.partition(":")[0] if not host.startswith("[") else host
-    if "." not in name or _ADDRESS.fullmatch(name):
+    """Return the bucket a host name begins with; None when the path names it.
+
+    A name that begins like an endpoint, such as oss-cn-hangzhou.aliyuncs.com, is the service's,
+    unless an endpoint comes after: a bucket's name may begin with oss- as well.
+    """
+    name = host.lower()
+    if not name.startswith("["):
+        name = name.partition(":")[0]
+    first, dot, rest = name.partition(".")
+    if not dot or _ADDRESS.fullmatch(name):
         return None
-    first = name.partition(".")[0]
-    # The service's own names, such as oss-cn-hangzhou.aliyuncs.com, hold no bucket.
-    return None if first == "oss" or first.startswith("oss-") else first
+    if _ENDPOINT.match(name) and not _ENDPOINT.match(rest) and rest != "localhost":
+        return None
+    return first

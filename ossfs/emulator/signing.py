@@ -3,6 +3,9 @@
 Sources: OSS docs, "Include signatures in the Authorization header" (V1) and "Include a V4
 signature in the Authorization header". A request is checked before anything else is done for
 it. Only the day's V4 key and the last Date are remembered.
+
+Presigned URLs are not built: a signature in the query is not looked at, so that a request
+without the header is anonymous, and refused.
 """
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ class Verifier:
         self._wall = wall
         self._day = ""
         self._day_key = b""
-        self._last_date: tuple[str, float] = ("", 0.0)
+        self._last_date: tuple[str, float | None] = ("", None)
 
     def check(self, call: Call) -> None:
         """Raise the fault that OSS answers unless `call` is signed by the key."""
@@ -140,12 +143,11 @@ class Verifier:
             raise self._mismatch(signature, string_to_sign)
 
     def _parse_date(self, date: str) -> float:
-        if date == self._last_date[0]:
-            return self._last_date[1]
-        parsed = parse_date(date)
+        if date != self._last_date[0]:
+            self._last_date = (date, parse_date(date))
+        parsed = self._last_date[1]
         if parsed is None:
-            raise OssFault("AccessDenied", "OSS authentication requires a valid Date.")
-        self._last_date = (date, parsed)
+            raise _no_date()
         return parsed
 
     def _check_v4(self, call: Call, credential: str) -> None:
@@ -160,7 +162,7 @@ class Verifier:
         try:
             then = calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
         except ValueError:
-            raise OssFault("AccessDenied", "OSS authentication requires a valid Date.") from None
+            raise _no_date() from None
         self._check_time(then)
         wanted = f"{stamp[:8]}/{self._region}/oss/aliyun_v4_request"
         if scope != wanted:
@@ -190,6 +192,10 @@ class Verifier:
                 key = hmac.digest(key, step.encode(), "sha256")
             self._day, self._day_key = day, key
         return self._day_key
+
+
+def _no_date() -> OssFault:
+    return OssFault("AccessDenied", "OSS authentication requires a valid Date.")
 
 
 def _iso(seconds: float) -> str:

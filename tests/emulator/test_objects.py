@@ -421,12 +421,28 @@ def test_the_host_name_may_name_the_bucket(oss: RawClient) -> None:
     answer = oss.call("GET", "by-host", host="other-bucket.oss.example", bucket="other-bucket")
     assert answer.code == "NoSuchBucket"
     service = "oss-cn-hangzhou.aliyuncs.com"
-    connection = http.client.HTTPConnection("127.0.0.1", oss.port, timeout=10)
-    headers = {"Host": service}
-    oss._sign_v1("GET", "test-bucket", b"by-host", {}, headers, time.time())
-    connection.request("GET", "/test-bucket/by-host", headers=headers)
-    assert connection.getresponse().read() == b"found"
-    connection.close()
+    for host in (service, service.upper(), f"oss.aliyuncs.com:{oss.port}", f"[::1]:{oss.port}"):
+        connection = http.client.HTTPConnection("127.0.0.1", oss.port, timeout=10)
+        headers = {"Host": host}
+        oss._sign_v1("GET", "test-bucket", b"by-host", {}, headers, time.time())
+        connection.request("GET", "/test-bucket/by-host", headers=headers)
+        assert connection.getresponse().read() == b"found"
+        connection.close()
+
+
+@pytest.mark.parametrize("bucket", ["test-bucket", "oss-mine", "oss"])
+@pytest.mark.parametrize(
+    "endpoint", ["oss-cn-hangzhou.aliyuncs.com", "OSS-cn-hangzhou.AliyunCS.com", "localhost:80"]
+)
+def test_any_bucket_may_be_named_by_a_host_name_in_any_case(
+    oss: RawClient, bucket: str, endpoint: str
+) -> None:
+    """RFC 9110, 4.2.3: host names have no case; OSS docs, Bucket naming: oss- is no reserved start.
+    Access OSS by endpoint."""
+    oss.call("PUT", bucket=bucket)
+    oss.call("PUT", "hosted", body=b"found", bucket=bucket)
+    for host in (f"{bucket}.{endpoint}", f"{bucket.title()}.{endpoint}"):
+        assert oss.call("GET", "hosted", bucket=bucket, host=host).body == b"found"
 
 
 def test_a_get_under_way_keeps_the_bytes_of_the_object_it_began_with(served: Served) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import oss2
 import pytest
 
 from ossfs.emulator.server import Settings
@@ -85,6 +87,45 @@ def test_a_clock_more_than_15_minutes_off_is_too_skewed(
     assert (answer.status, answer.code) == (403, "RequestTimeTooSkewed")
     assert oss.call("GET", "x", now=time.time() + minutes * 56).code == "NoSuchKey"
     oss.close()
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday"])
+def test_a_request_without_a_date_is_access_denied_first_and_last(
+    tmp_path: Path, v4: bool, date: str | None
+) -> None:
+    """OSS docs, HTTP status code 403, AccessDenied: OSS authentication requires a valid Date."""
+    server = Served(tmp_path, Settings(Key("test-key-id", "test-key-secret")), SCALED)
+    oss = RawClient(server.port, v4=v4)
+    headers: dict[str, str] = {}
+    if v4:
+        oss._sign_v4("GET", "/test-bucket/x", {}, headers, time.time())
+    else:
+        oss._sign_v1("GET", "test-bucket", b"x", {}, headers, time.time())
+    name = "x-oss-date" if v4 else "Date"
+    del headers[name]
+    if date is not None:
+        headers[name] = date
+    for _ in range(2):
+        answer = oss.call("GET", "x", headers=headers, signed=False)
+        assert (answer.status, answer.code) == (403, "AccessDenied")
+        assert answer.one("Message") == "OSS authentication requires a valid Date."
+        assert oss.call("GET", "x").code == "NoSuchKey"
+    oss.close()
+    server.close()
+
+
+def test_a_presigned_url_is_refused(served: Served, v4: bool) -> None:
+    """Not built, see signing.py; OSS docs, HTTP status code 403, AccessDenied."""
+    endpoint = f"http://127.0.0.1:{served.port}"
+    auth = (oss2.AuthV4 if v4 else oss2.Auth)("test-key-id", "test-key-secret")
+    bucket = oss2.Bucket(auth, endpoint, "test-bucket", region="cn-hangzhou" if v4 else None)
+    url = bucket.sign_url("GET", "x", 60)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
+    connection.request("GET", url.removeprefix(endpoint))
+    reply = connection.getresponse()
+    assert reply.status == 403
+    assert b"<Code>AccessDenied</Code>" in reply.read()
+    connection.close()
 
 
 def test_v4_signs_the_region(served: Served) -> None:
