@@ -68,6 +68,7 @@ class Context:
                 raise ConnectionResetError(str(error)) from error
             if not data:
                 return
+            self.line.received += len(data)
             await self.line.pace(len(data))
             if isinstance(body, bytearray):
                 body += data

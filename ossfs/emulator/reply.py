@@ -48,7 +48,7 @@ class Reply:
 
 
 class Line:
-    """The sending side of one connection."""
+    """The sending side of one connection, and its count of both."""
 
     def __init__(self, transport: asyncio.Transport, rate: float) -> None:
         # A duplicate, because the loop lets nobody else watch a transport's own descriptor.
@@ -60,6 +60,8 @@ class Line:
         self._due = 0.0
         self.sent = 0
         """Body bytes of the current reply that have left."""
+        self.received = 0
+        """Body bytes of the current request that were read."""
 
     def close(self) -> None:
         self._socket.close()

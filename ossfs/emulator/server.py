@@ -3,7 +3,8 @@
 aiohttp parses requests and runs one task for each; a connection's requests are handled one
 after another, those of different connections interleave at their awaits. Replies leave through
 `reply.Line`. Nothing is recorded unless a request log was asked for; then a request's line is
-in the file before the client can see the end of its reply.
+in the file before the client can see the end of its reply, and there is one for a request whose
+client left in the middle, too: with status 499 where it did not wait for a reply.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from ossfs.emulator.routes import handler_of, subresource
 from ossfs.emulator.signing import Key, Verifier
 from ossfs.emulator.storage import Storage
 from ossfs.emulator.xml import http_date
+
+_LEFT = 499
+"""The status in the log of a request whose client left before its reply; nginx's."""
 
 log = logging.getLogger("ossfs.emulator")
 
@@ -119,6 +123,7 @@ class Emulator(web.Server):
             raise ConnectionResetError("connection lost")
         self._count += 1
         request_id = f"{self._id_prefix}{self._count:012X}"
+        line.received = 0
         call = Call(request)
         if self._settings.latency:
             await asyncio.sleep(self._settings.latency)
@@ -128,8 +133,9 @@ class Emulator(web.Server):
             reply = await handler_of(call)(Context(self._service, call, line))
         except OssFault as fault:
             reply = _refusal(fault, call, request_id)
-        except (ConnectionError, asyncio.CancelledError):
-            raise
+        except ConnectionError:
+            self._record(call, line, _LEFT, 0, started)
+            return self._hang_up(request)
         except Exception:
             log.exception("request %s %s failed", call.method, request.raw_path)
             reply = _refusal(OssFault("InternalError"), call, request_id)
@@ -139,12 +145,15 @@ class Emulator(web.Server):
             # aiohttp would send an error page next, into the body that has begun.
             if not isinstance(error, ConnectionError):
                 log.exception("reply to %s %s failed", call.method, request.raw_path)
-            if request.transport is not None:
-                request.transport.abort()
-            return self._last
+            return self._hang_up(request)
         finally:
             if reply.lease is not None:
                 reply.lease.release()
+
+    def _hang_up(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.transport is not None:
+            request.transport.abort()
+        return self._last
 
     async def _send(
         self, call: Call, line: Line, reply: Reply, request_id: str, started: float
@@ -176,7 +185,7 @@ class Emulator(web.Server):
                 await line.send(head, reply.body)
             return self._keep if keep else self._last
         if not reply.runs:
-            self._record(call, reply.status, size, started)
+            self._record(call, line, reply.status, size, started)
             await line.send(head, reply.body)
             return self._keep if keep else self._last
         recorded = False
@@ -184,13 +193,13 @@ class Emulator(web.Server):
         def record() -> None:
             nonlocal recorded
             recorded = True
-            self._record(call, reply.status, size, started)
+            self._record(call, line, reply.status, size, started)
 
         try:
             await line.send_runs(head, reply.runs, record)
         finally:
             if not recorded:
-                self._record(call, reply.status, line.sent, started)
+                self._record(call, line, reply.status, line.sent, started)
         return self._keep if keep else self._last
 
     def _now(self) -> bytes:
@@ -199,7 +208,9 @@ class Emulator(web.Server):
             self._date = (now, http_date(now).encode())
         return self._date[1]
 
-    def _record(self, call: Call, status: int, size: int, started: float) -> None:
+    def _record(self, call: Call, line: Line, status: int, size: int, started: float) -> None:
+        if self._log < 0:
+            return
         record = {
             "method": call.method,
             "bucket": call.bucket,
@@ -209,7 +220,7 @@ class Emulator(web.Server):
             "range": call.header("range") or None,
             "status": status,
             "bytes": size,
-            "received": int(call.header("content-length", "0")),
+            "received": line.received,
             "seconds": round(time.perf_counter() - started, 6),
         }
         os.write(self._log, json.dumps(record).encode() + b"\n")

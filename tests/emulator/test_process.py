@@ -171,6 +171,35 @@ def test_the_request_log_has_a_line_before_the_reply_ends(tmp_path: Path) -> Non
         oss.close()
 
 
+def test_the_request_log_has_a_line_for_a_client_that_left(tmp_path: Path) -> None:
+    with EmulatorProcess(tmp_path) as emulator:
+        oss = client(emulator)
+        oss.call("PUT", "big", body=bytes(32 << 20))
+        emulator.clear_requests()
+        for method, key, sent in (("PUT", "half", 1_000), ("GET", "big", 0)):
+            leaver = client(emulator)
+            headers = {"Content-Length": str(1_000_000 if sent else 0)}
+            leaver._sign_v1(method, emulator.bucket, key.encode(), {}, headers, time.time())
+            connection = leaver._connection
+            connection.putrequest(method, f"/{emulator.bucket}/{key}")
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.endheaders(b"x" * sent)
+            if not sent:
+                connection.getresponse().read(1)
+            leaver.close()
+        deadline = time.monotonic() + 10
+        while len(emulator.requests()) < 2:
+            assert time.monotonic() < deadline
+        by_method = {record["method"]: record for record in emulator.requests()}
+        put, get = by_method["PUT"], by_method["GET"]
+        assert (put["key"], put["status"], put["received"]) == ("half", 499, 1_000)
+        assert get["status"] == 200
+        assert 0 < get["bytes"] < 32 << 20
+        assert oss.call("HEAD", "half").status == 404
+        oss.close()
+
+
 def test_latency_is_added_to_every_request(tmp_path: Path) -> None:
     with EmulatorProcess(tmp_path, latency_ms=50) as emulator:
         oss = client(emulator)
