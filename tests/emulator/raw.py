@@ -12,7 +12,7 @@ import hmac
 import http.client
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
@@ -158,7 +158,9 @@ class RawClient:
         query: Mapping[str, str],
         headers: dict[str, str],
         now: float,
+        additional: Sequence[str] = (),
     ) -> None:
+        """Sign; `additional` names lower-case headers to be covered besides the usual ones."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         headers["x-oss-date"] = stamp
         headers["x-oss-content-sha256"] = "UNSIGNED-PAYLOAD"
@@ -166,11 +168,12 @@ class RawClient:
         lines = "".join(
             f"{name}:{value}\n"
             for name, value in sorted(lower.items())
-            if name[:6] == "x-oss-" or name in ("content-type", "content-md5")
+            if name[:6] == "x-oss-" or name in ("content-type", "content-md5", *additional)
         )
         pairs = sorted((_quoted(name), _quoted(value)) for name, value in query.items())
         text = "&".join(f"{name}={value}" if value else name for name, value in pairs)
-        canonical = f"{method}\n{path}\n{text}\n{lines}\n\nUNSIGNED-PAYLOAD"
+        more = ";".join(sorted(additional))
+        canonical = f"{method}\n{path}\n{text}\n{lines}\n{more}\nUNSIGNED-PAYLOAD"
         scope = f"{stamp[:8]}/{self.region}/oss/aliyun_v4_request"
         digest = hashlib.sha256(_sent(canonical)).hexdigest()
         key = f"aliyun_v4{self.key_secret}".encode()
@@ -180,5 +183,7 @@ class RawClient:
             key, f"OSS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), hashlib.sha256
         ).hexdigest()
         headers["Authorization"] = (
-            f"OSS4-HMAC-SHA256 Credential={self.key_id}/{scope},Signature={signature}"
+            f"OSS4-HMAC-SHA256 Credential={self.key_id}/{scope},"
+            + (f"AdditionalHeaders={more}," if more else "")
+            + f"Signature={signature}"
         )

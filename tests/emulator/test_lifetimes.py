@@ -145,6 +145,21 @@ def half_sent(
         yield finish
 
 
+@pytest.mark.parametrize("forbidden", [True, False])
+def test_an_object_made_while_a_body_arrives_is_not_overwritten_where_forbidden(
+    oss: RawClient, forbidden: bool
+) -> None:
+    """OSS docs, PutObject, x-oss-forbid-overwrite: 409 FileAlreadyExists, whoever began first."""
+    headers = {"x-oss-forbid-overwrite": str(forbidden).lower()}
+    key = f"raced-{forbidden}"
+    with half_sent(oss, "PUT", key, headers=headers) as finish:
+        assert oss.call("PUT", key, body=b"first").status == 200
+        answer = finish()
+    assert answer.startswith(b"HTTP/1.1 409 " if forbidden else b"HTTP/1.1 200 ")
+    assert (b"<Code>FileAlreadyExists</Code>" in answer) == forbidden
+    assert oss.call("GET", key).body == (b"first" if forbidden else b"x" * 1_000)
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["dropped", "and made again"])
 @pytest.mark.parametrize(
     ("method", "query"),

@@ -189,7 +189,16 @@ def test_user_metadata_over_8_kb_is_refused(oss: RawClient) -> None:
     fits = {name: "v" * (8 * 1024 - len(name))}
     assert oss.call("PUT", "meta-fits", headers=fits, body=b"").status == 200
     over = {name: fits[name] + "v"}
-    assert oss.call("PUT", "meta-over", headers=over, body=b"").status == 400
+    for method, query in (
+        ("PUT", {}),
+        ("PUT", {"symlink": ""}),
+        ("POST", {"uploads": ""}),
+        ("POST", {"append": "", "position": "0"}),
+    ):
+        sent = {**over, "x-oss-symlink-target": "x"}
+        answer = oss.call(method, "meta-over", query, sent, b"")
+        assert (answer.status, answer.code) == (400, "MetadataTooLarge")
+        assert answer.headers["x-oss-ec"] == answer.one("EC") == "0011-00000002"
     assert oss.call("HEAD", "meta-over").status == 404
 
 

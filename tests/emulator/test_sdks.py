@@ -282,6 +282,24 @@ def test_v2_transfers_files_by_its_managers(client: oss_v2.Client, tmp_path: Pat
     assert target.read_bytes() == data
 
 
+def test_v2_signs_more_headers_where_told(plain: EmulatorProcess) -> None:
+    configuration = oss_v2.config.load_default()
+    configuration.credentials_provider = oss_v2.credentials.StaticCredentialsProvider(
+        plain.key_id, plain.key_secret
+    )
+    configuration.region = plain.region
+    configuration.endpoint = plain.endpoint
+    configuration.use_path_style = True
+    configuration.additional_headers = ["host", "range", "user-agent"]
+    client = oss_v2.Client(configuration)
+    client.put_object(oss_v2.PutObjectRequest(bucket=BUCKET, key="signed", body=b"0123456789"))
+    got = client.get_object(
+        oss_v2.GetObjectRequest(bucket=BUCKET, key="signed", range_header="bytes=2-3")
+    )
+    assert got.body.read() == b"23"
+    client.delete_object(oss_v2.DeleteObjectRequest(bucket=BUCKET, key="signed"))
+
+
 def test_v2_appends_copies_and_links(client: oss_v2.Client) -> None:
     for position, data in ((0, b"one"), (3, b"two")):
         answer = client.append_object(

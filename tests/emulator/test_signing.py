@@ -128,6 +128,36 @@ def test_a_presigned_url_is_refused(served: Served, v4: bool) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize(
+    "additional", [["range"], ["if-match", "range"], ["host", "range", "x-oss-meta-a"]]
+)
+def test_v4_covers_the_headers_it_names_besides_the_usual(
+    served: Served, additional: list[str]
+) -> None:
+    """OSS docs, V4 signature, AdditionalHeaders: names in order, each header covered once."""
+    oss = RawClient(served.port, v4=True)
+    etag = oss.call("PUT", "covered", body=b"0123456789").headers["etag"]
+    headers = {
+        "Host": f"127.0.0.1:{served.port}",
+        "Range": "bytes=2-3",
+        "If-Match": etag,
+        "x-oss-meta-a": "1",
+    }
+    path = "/test-bucket/covered"
+    oss._sign_v4("GET", path, {}, headers, time.time(), additional)
+    assert f"AdditionalHeaders={';'.join(additional)}," in headers["Authorization"]
+    assert oss.call("GET", "covered", headers=headers, signed=False).body == b"23"
+    for name, other in (("Range", "bytes=2-4"), ("If-Match", '"0"'), ("x-oss-meta-a", "2")):
+        covered = name.lower() in additional or name.startswith("x-oss-")
+        for changed in ({**headers, name: other}, {n: headers[n] for n in headers if n != name}):
+            answer = oss.call("GET", "covered", headers=changed, signed=False)
+            assert (answer.code == "SignatureDoesNotMatch") == covered, (name, changed)
+    claimed = headers["Authorization"].replace("AdditionalHeaders=", "AdditionalHeaders=expires;")
+    answer = oss.call("GET", "covered", headers={**headers, "Authorization": claimed}, signed=False)
+    assert answer.code == "SignatureDoesNotMatch"
+    oss.close()
+
+
 def test_v4_signs_the_region(served: Served) -> None:
     """OSS docs, V4 signature, scope: a request for another region is refused."""
     oss = RawClient(served.port, region="cn-beijing", v4=True)
