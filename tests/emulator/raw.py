@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import http.client
 import re
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,14 @@ def _sent(text: str) -> bytes:
 
 def _quoted(text: str) -> str:
     return quote(_sent(text), safe="")
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    text = "&".join(
+        f"{_quoted(name)}={_quoted(value)}" if value else _quoted(name)
+        for name, value in parameters.items()
+    )
+    return f"?{text}" if text else ""
 
 
 @dataclass(frozen=True)
@@ -96,32 +105,69 @@ class RawClient:
         host: str | None = None,
     ) -> Answer:
         """Send one request; `host` makes it virtual-host style."""
-        bucket = self.bucket if bucket is None else bucket
-        raw = key.encode() if isinstance(key, str) else key
-        query = query or {}
         sent = dict(headers or {})
-        path = f"/{bucket}/{quote(raw)}" if bucket else "/"
-        if self.token:
-            sent["x-oss-security-token"] = self.token
         if signed:
-            now = time.time() if now is None else now
-            self._sign_v4(method, path, query, sent, now) if self.v4 else self._sign_v1(
-                method, bucket, raw, query, sent, now
-            )
+            sent = self.sign(method, key, query, sent, bucket=bucket, now=now)
         if host is not None:
             sent["Host"] = host
-            path = f"/{quote(raw)}"
-        text = "&".join(
-            f"{_quoted(name)}={_quoted(value)}" if value else _quoted(name)
-            for name, value in query.items()
-        )
-        target = path + (f"?{text}" if text else "")
+            bucket = ""
+        target = self._path(bucket, key) + _query(query or {})
         chunked = "Transfer-Encoding" in sent
         lines = {name: _sent(value) for name, value in sent.items()}
         self._connection.request(method, target, body, lines, encode_chunked=chunked)
         reply = self._connection.getresponse()
         data = reply.read()
         return Answer(reply.status, {n.lower(): v for n, v in reply.getheaders()}, data)
+
+    def begin(
+        self,
+        method: str,
+        key: str = "",
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        bucket: str | None = None,
+    ) -> socket.socket:
+        """Send the head of a signed request on a connection of its own; return that."""
+        sent = self.sign(method, key, query, headers, bucket=bucket)
+        target = self._path(bucket, key) + _query(query or {})
+        lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        connection = socket.create_connection(("127.0.0.1", self.port), 10)
+        connection.sendall(_sent(f"{method} {target} HTTP/1.1\r\nHost: x\r\n{lines}\r\n"))
+        return connection
+
+    def sign(
+        self,
+        method: str,
+        key: str | bytes = b"",
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        bucket: str | None = None,
+        now: float | None = None,
+        additional: Sequence[str] = (),
+    ) -> dict[str, str]:
+        """Return the headers with those of a signature, which is good for 15 minutes from `now`.
+
+        A V4 signature covers the `additional` headers besides the usual ones.
+        """
+        sent = dict(headers or {})
+        if self.token:
+            sent["x-oss-security-token"] = self.token
+        now = time.time() if now is None else now
+        if self.v4:
+            path = self._path(bucket, key)
+            self._sign_v4(method, path, query or {}, sent, now, additional)
+        else:
+            bucket = self.bucket if bucket is None else bucket
+            raw = key.encode() if isinstance(key, str) else key
+            self._sign_v1(method, bucket, raw, query or {}, sent, now)
+        return sent
+
+    def _path(self, bucket: str | None, key: str | bytes) -> str:
+        """Return the path of a key; without a bucket, which the host names then, or nothing."""
+        bucket = self.bucket if bucket is None else bucket
+        return f"/{bucket}/{quote(key)}" if bucket else f"/{quote(key)}"
 
     def _sign_v1(
         self,
@@ -158,9 +204,8 @@ class RawClient:
         query: Mapping[str, str],
         headers: dict[str, str],
         now: float,
-        additional: Sequence[str] = (),
+        additional: Sequence[str],
     ) -> None:
-        """Sign; `additional` names lower-case headers to be covered besides the usual ones."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         headers["x-oss-date"] = stamp
         headers["x-oss-content-sha256"] = "UNSIGNED-PAYLOAD"

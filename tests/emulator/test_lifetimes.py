@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,9 +38,8 @@ def assemble(bucket: Bucket, key: bytes, parts: int, size: int) -> Record:
 @contextmanager
 def slow_get(oss: RawClient, key: str, bucket: str = "test-bucket") -> Iterator[Iterator[bytes]]:
     """Begin a GET and yield an iterator of first 64 KiB and then all the rest."""
-    headers: dict[str, str] = {}
-    oss._sign_v1("GET", bucket, key.encode(), {}, headers, time.time())
     connection = http.client.HTTPConnection("127.0.0.1", oss.port, timeout=30)
+    headers = oss.sign("GET", key, bucket=bucket)
     connection.request("GET", f"/{bucket}/{key}", headers=headers)
     reply = connection.getresponse()
 
@@ -127,14 +125,7 @@ def half_sent(
 ) -> Iterator[Callable[[], bytes]]:
     """Send a request and half of its body; yield what sends the rest and returns the answer."""
     sent = {"Content-Length": str(len(body)), "Expect": "100-continue", **(headers or {})}
-    oss._sign_v1(method, bucket, key.encode(), query or {}, sent, time.time())
-    lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-    text = "&".join(f"{name}={value}" for name, value in (query or {}).items())
-    with socket.create_connection(("127.0.0.1", oss.port), 10) as connection:
-        connection.sendall(
-            f"{method} /{bucket}/{key}?{text} HTTP/1.1\r\nHost: x\r\n{lines}".encode()
-        )
-        connection.sendall(b"\r\n")
+    with oss.begin(method, key, query, sent, bucket=bucket) as connection:
         assert connection.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body[: len(body) // 2])
 

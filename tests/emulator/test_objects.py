@@ -6,8 +6,6 @@ import base64
 import hashlib
 import http.client
 import re
-import socket
-import time
 from urllib.parse import quote
 
 import pytest
@@ -95,10 +93,7 @@ def test_a_put_over_the_limit_is_refused_before_its_body_is_read(served: Served)
     """OSS docs, PutObject: at most 5 GB (here 5,000 bytes); EntityTooLarge."""
     oss = RawClient(served.port)
     headers = {"Content-Length": str(5_001), "Expect": "100-continue"}
-    oss._sign_v1("PUT", "test-bucket", b"large", {}, headers, time.time())
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    with socket.create_connection(("127.0.0.1", served.port), 10) as connection:
-        connection.sendall(f"PUT /test-bucket/large HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+    with oss.begin("PUT", "large", headers=headers) as connection:
         answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"EntityTooLarge" in answer
@@ -119,11 +114,7 @@ def test_a_put_without_length_but_chunked_is_taken_up_to_the_limit(oss: RawClien
 def test_a_put_with_neither_length_nor_chunks_is_missing_content_length(served: Served) -> None:
     """OSS docs, Common errors, MissingContentLength."""
     oss = RawClient(served.port)
-    headers: dict[str, str] = {}
-    oss._sign_v1("PUT", "test-bucket", b"bare", {}, headers, time.time())
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    with socket.create_connection(("127.0.0.1", served.port), 10) as connection:
-        connection.sendall(f"PUT /test-bucket/bare HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+    with oss.begin("PUT", "bare") as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 411 ")
     oss.close()
 
@@ -132,10 +123,7 @@ def test_expect_100_continue_is_answered_before_the_body_comes(served: Served) -
     """RFC 9110, 10.1.1; curl sends it with every body above 1 MB."""
     oss = RawClient(served.port)
     headers = {"Content-Length": "5", "Expect": "100-continue"}
-    oss._sign_v1("PUT", "test-bucket", b"expect", {}, headers, time.time())
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    with socket.create_connection(("127.0.0.1", served.port), 10) as connection:
-        connection.sendall(f"PUT /test-bucket/expect HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+    with oss.begin("PUT", "expect", headers=headers) as connection:
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"hello")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -432,8 +420,7 @@ def test_the_host_name_may_name_the_bucket(oss: RawClient) -> None:
     service = "oss-cn-hangzhou.aliyuncs.com"
     for host in (service, service.upper(), f"oss.aliyuncs.com:{oss.port}", f"[::1]:{oss.port}"):
         connection = http.client.HTTPConnection("127.0.0.1", oss.port, timeout=10)
-        headers = {"Host": host}
-        oss._sign_v1("GET", "test-bucket", b"by-host", {}, headers, time.time())
+        headers = oss.sign("GET", "by-host", headers={"Host": host})
         connection.request("GET", "/test-bucket/by-host", headers=headers)
         assert connection.getresponse().read() == b"found"
         connection.close()
@@ -463,8 +450,7 @@ def test_a_get_under_way_keeps_the_bytes_of_the_object_it_began_with(served: Ser
             body.write(b"o" * (1 << 20))
         old = served.run(lambda: bucket.put(b"replaced", body, PLAIN))
     oss = RawClient(served.port)
-    headers: dict[str, str] = {}
-    oss._sign_v1("GET", "test-bucket", b"replaced", {}, headers, time.time())
+    headers = oss.sign("GET", "replaced")
     reader = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
     reader.request("GET", "/test-bucket/replaced", headers=headers)
     reply = reader.getresponse()

@@ -176,18 +176,10 @@ def test_the_request_log_has_a_line_for_a_client_that_left(tmp_path: Path) -> No
         oss = client(emulator)
         oss.call("PUT", "big", body=bytes(32 << 20))
         emulator.clear_requests()
-        for method, key, sent in (("PUT", "half", 1_000), ("GET", "big", 0)):
-            leaver = client(emulator)
-            headers = {"Content-Length": str(1_000_000 if sent else 0)}
-            leaver._sign_v1(method, emulator.bucket, key.encode(), {}, headers, time.time())
-            connection = leaver._connection
-            connection.putrequest(method, f"/{emulator.bucket}/{key}")
-            for name, value in headers.items():
-                connection.putheader(name, value)
-            connection.endheaders(b"x" * sent)
-            if not sent:
-                connection.getresponse().read(1)
-            leaver.close()
+        with oss.begin("PUT", "half", headers={"Content-Length": "1000000"}) as connection:
+            connection.sendall(b"x" * 1_000)
+        with oss.begin("GET", "big") as connection:
+            assert connection.recv(1) == b"H"
         deadline = time.monotonic() + 10
         while len(emulator.requests()) < 2:
             assert time.monotonic() < deadline
@@ -253,20 +245,13 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(tmp_path: Path) -> None
         oss.call("PUT", "big", body=bytes(32 << 20))
         for _ in range(3):
             leaver = client(emulator)
-            headers: dict[str, str] = {}
-            leaver._sign_v1("GET", emulator.bucket, b"big", {}, headers, time.time())
+            headers = leaver.sign("GET", "big")
             leaver._connection.request("GET", f"/{emulator.bucket}/big", headers=headers)
             leaver._connection.getresponse().read(1)
             leaver.close()
         assert oss.call("GET", "big").body == bytes(32 << 20)
-        writer = client(emulator)
-        headers = {"Content-Length": "1000000"}
-        writer._sign_v1("PUT", emulator.bucket, b"half", {}, headers, time.time())
-        writer._connection.putrequest("PUT", f"/{emulator.bucket}/half")
-        for name, value in headers.items():
-            writer._connection.putheader(name, value)
-        writer._connection.endheaders(b"x" * 1000)
-        writer.close()
+        with oss.begin("PUT", "half", headers={"Content-Length": "1000000"}) as connection:
+            connection.sendall(b"x" * 1000)
         assert oss.call("HEAD", "half").status == 404
         oss.close()
 
@@ -286,8 +271,7 @@ def test_an_object_of_more_parts_than_files_may_be_open_is_read_by_many_at_once(
         readers = [client(emulator) for _ in range(8)]
         replies = []
         for reader in readers:
-            headers: dict[str, str] = {}
-            reader._sign_v1("GET", emulator.bucket, b"many", {}, headers, time.time())
+            headers = reader.sign("GET", "many")
             reader._connection.request("GET", f"/{emulator.bucket}/many", headers=headers)
             replies.append(reader._connection.getresponse())
         assert oss.call("GET", "many").body == block * 150

@@ -52,9 +52,7 @@ def _empty(bucket: oss2.Bucket) -> None:
         bucket.batch_delete_objects(keys[start : start + 1000])
 
 
-@pytest.fixture
-def client(signing: tuple[EmulatorProcess, bool]) -> Iterator[oss_v2.Client]:
-    emulator, v4 = signing
+def v2_client(emulator: EmulatorProcess, v4: bool, *additional_headers: str) -> oss_v2.Client:
     configuration = oss_v2.config.load_default()
     configuration.credentials_provider = oss_v2.credentials.StaticCredentialsProvider(
         emulator.key_id, emulator.key_secret, emulator.token
@@ -63,7 +61,14 @@ def client(signing: tuple[EmulatorProcess, bool]) -> Iterator[oss_v2.Client]:
     configuration.endpoint = emulator.endpoint
     configuration.use_path_style = True
     configuration.signature_version = "v4" if v4 else "v1"
-    yield oss_v2.Client(configuration)
+    configuration.additional_headers = list(additional_headers)
+    return oss_v2.Client(configuration)
+
+
+@pytest.fixture
+def client(signing: tuple[EmulatorProcess, bool]) -> Iterator[oss_v2.Client]:
+    emulator, v4 = signing
+    yield v2_client(emulator, v4)
     session = oss2.Session()
     _empty(emulator.oss2_bucket(session=session))
     session.session.close()
@@ -283,15 +288,7 @@ def test_v2_transfers_files_by_its_managers(client: oss_v2.Client, tmp_path: Pat
 
 
 def test_v2_signs_more_headers_where_told(plain: EmulatorProcess) -> None:
-    configuration = oss_v2.config.load_default()
-    configuration.credentials_provider = oss_v2.credentials.StaticCredentialsProvider(
-        plain.key_id, plain.key_secret
-    )
-    configuration.region = plain.region
-    configuration.endpoint = plain.endpoint
-    configuration.use_path_style = True
-    configuration.additional_headers = ["host", "range", "user-agent"]
-    client = oss_v2.Client(configuration)
+    client = v2_client(plain, True, "host", "range", "user-agent")
     client.put_object(oss_v2.PutObjectRequest(bucket=BUCKET, key="signed", body=b"0123456789"))
     got = client.get_object(
         oss_v2.GetObjectRequest(bucket=BUCKET, key="signed", range_header="bytes=2-3")
