@@ -26,7 +26,8 @@ import trio
 from ossfs.config.derive import memory_limit
 from ossfs.config.options import MountOptions
 from ossfs.credentials import CredentialsProvider
-from ossfs.fuse.knobs import raise_background, raise_readahead
+from ossfs.fuse.handshake import Handshake
+from ossfs.fuse.knobs import raise_readahead
 from ossfs.fuse.notify import Notifier
 from ossfs.fuse.operations import Operations, Presentation
 from ossfs.reading.blocks import BlockPool
@@ -64,6 +65,10 @@ IDLE_TASKS = 16
 """Idle handlers kept: with pyfuse3's one, every burst starts and ends tasks by the dozen."""
 
 
+PULSE_SECONDS = 0.5
+"""How long the loop may be caught in a read of a request that has been withdrawn."""
+
+
 def serve(
     options: MountOptions, credentials: CredentialsProvider, *, ready: Callable[[], None]
 ) -> None:
@@ -77,6 +82,7 @@ def serve(
     # again. What start-up made is here to stay.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    _start_pulse()
     try:
         trio.run(_Daemon(options, credentials, ready).run)
     except BaseExceptionGroup as group:
@@ -123,8 +129,9 @@ class _Daemon:
         try:
             async with trio.open_nursery() as nursery:
                 filesystem = self._build(client, notifier, nursery)
-                self._mount(filesystem)
+                handshake = self._mount(filesystem)
                 try:
+                    nursery.start_soon(handshake.run)
                     nursery.start_soon(client.watch)
                     nursery.start_soon(self._sweep, filesystem)
                     nursery.start_soon(self._watch_signals, filesystem, client)
@@ -172,7 +179,7 @@ class _Daemon:
             nursery=nursery,
         )
 
-    def _mount(self, filesystem: FileSystem) -> None:
+    def _mount(self, filesystem: FileSystem) -> Handshake:
         options = self._options
         presentation = Presentation(
             uid=options.uid,
@@ -181,20 +188,31 @@ class _Daemon:
             dir_mode=options.dir_mode & ~options.umask,
             negative_timeout=options.negative_timeout,
         )
-        operations = Operations(filesystem, presentation, self._metrics, self._started.set)
+        handshake = Handshake()
+
+        def begin_to_serve() -> None:
+            handshake.finish()
+            self._started.set()
+
+        operations = Operations(filesystem, presentation, self._metrics, begin_to_serve)
         try:
             pyfuse3.init(operations, options.mountpoint, _fuse_options(options))
-        except RuntimeError as error:
+            try:
+                handshake.begin()
+            except OSError:
+                pyfuse3.close(unmount=True)
+                raise
+        except (RuntimeError, OSError) as error:
             raise UserError(
                 f"cannot mount on {options.mountpoint}: {error}; check /dev/fuse, fusermount3 "
                 "and your permission to mount there",
                 ExitStatus.FUSE,
             ) from error
+        return handshake
 
     async def _once_started(self) -> None:
         await self._started.wait()
         options = self._options
-        await trio.to_thread.run_sync(raise_background, options.mountpoint)
         ahead = options.read_ahead_kb
         if ahead and raise_readahead(options.mountpoint, ahead):
             self._reading.tolerance = max(self._reading.tolerance, 2 * ahead * 1024)
@@ -247,6 +265,18 @@ class _Daemon:
             "bytes_read": client.stats.bytes_read,
             **self._metrics.snapshot(),
         }
+
+
+def _start_pulse() -> None:
+    """Interrupt the main thread's system calls every now and then.
+
+    pyfuse3 waits until /dev/fuse is readable and then reads it, blocking, with the GIL held. A
+    caller that gets a signal at the moment of its answer makes the kernel announce an INTERRUPT
+    and take it back; the read then waits for the next request of anybody, and with it everything
+    here, deadlines included. pyfuse3 goes on after EINTR.
+    """
+    signal.signal(signal.SIGALRM, lambda _number, _frame: None)
+    signal.setitimer(signal.ITIMER_REAL, PULSE_SECONDS, PULSE_SECONDS)
 
 
 def _open_store(options: MountOptions, credentials: CredentialsProvider) -> OssStore:

@@ -24,6 +24,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
+from ossfs.fuse.handshake import NOTHING
 from ossfs.runtime.metrics import Metrics
 from ossfs.store.errors import StoreError, errno_of
 from ossfs.tree.inodes import Directory, Inode
@@ -96,20 +97,17 @@ class Operations(pyfuse3.Operations):
         filesystem: FileSystem,
         presentation: Presentation,
         metrics: Metrics,
-        on_init: Callable[[], None],
+        on_nothing: Callable[[], None],
     ) -> None:
-        """`on_init` is called once, when the kernel has begun to talk to us."""
+        """`on_nothing` is called when handshake.NOTHING is to be forgotten."""
         super().__init__()
         self.filesystem = filesystem
         self.presentation = presentation
         self.metrics = metrics
-        self._on_init = on_init
+        self._on_nothing = on_nothing
         self._file_mode = stat.S_IFREG | presentation.file_mode
         self._dir_mode = stat.S_IFDIR | presentation.dir_mode
         self._dir_time = filesystem.mounted_at * 1_000_000_000
-
-    def init(self) -> None:
-        self._on_init()
 
     @_guarded
     async def lookup(
@@ -127,9 +125,16 @@ class Operations(pyfuse3.Operations):
             return missing
         return self._attributes(inode)
 
-    @_guarded
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        self.filesystem.forget(inode_list)
+        # The one handler whose FUSEError pyfuse3 does not catch either.
+        if inode_list == NOTHING:
+            self._on_nothing()
+            return
+        try:
+            self.filesystem.forget(inode_list)
+        except Exception:
+            self.metrics.count("internal_errors")
+            log.exception("internal error in forget")
 
     @_guarded
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:

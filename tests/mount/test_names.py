@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -288,3 +290,21 @@ def test_a_large_directory_costs_a_list_a_thousand_and_no_head(tmp_path: Path) -
         lists = [record for record in records if record["sub"] == "list-type"]
         assert len(lists) <= 101
         assert [record for record in records if record["method"] == "HEAD"] == []
+
+
+def test_lookups_of_one_directory_do_not_wait_for_each_other(
+    bucket: oss2.Bucket, mount: MountMaker, emulator: EmulatorProcess
+) -> None:
+    for number in range(8):
+        bucket.put_object(f"dir/{number}", b"")
+    mounted = mount()
+    assert listing(mounted.path) == ["dir"]
+    looking: list[subprocess.Popen[bytes]] = []
+    os.kill(emulator.pid, signal.SIGSTOP)  # from here on no request is answered
+    try:
+        for number in range(8):
+            looking.append(subprocess.Popen(["stat", mounted.path / "dir" / str(number)]))
+        wait_until(lambda: mounted.statistics()["requests"].get("head", 0) == 8)
+    finally:
+        os.kill(emulator.pid, signal.SIGCONT)
+    assert [stat.wait(timeout=60) for stat in looking] == [0] * 8

@@ -40,7 +40,6 @@ CALLS = {
     "open": (1, 0, None),
     "read": (1, 0, 10),
     "release": (1,),
-    "forget": ([(1, 1)],),
     "opendir": (1, None),
     "readdir": (1, 0, None),
     "releasedir": (1,),
@@ -86,6 +85,34 @@ def test_anything_else_is_logged_counted_and_an_io_error(
             await getattr(made, name)(*CALLS[name])
         assert raised.value.errno == errno.EIO
         assert made.metrics.counts["internal_errors"] == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("error", [KeyError(7), errors.Denied("no"), FileSystemError(errno.EIO)])
+def test_nothing_comes_out_of_forget(error: Exception, expect_log: Any) -> None:
+    expect_log("internal error in forget")
+
+    async def main() -> None:
+        made = operations(error)
+        await made.forget([(1, 1)])
+        assert made.metrics.counts["internal_errors"] == 1
+
+    run(main)
+
+
+def test_a_forget_of_nothing_is_the_sign_of_the_handshake() -> None:
+    async def main() -> None:
+        told: list[str] = []
+        made = Operations(
+            operations(AssertionError("not reached")).filesystem,
+            LOOKS,
+            Metrics(),
+            lambda: told.append("the descriptor may change hands"),
+        )
+        await made.forget([(0, 0)])
+        assert len(told) == 1
+        assert not made.metrics.counts
 
     run(main)
 
