@@ -12,11 +12,8 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
 import signal
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +34,7 @@ from ossfs.reading.reader import Reading, ReadingLimits
 from ossfs.runtime.budget import Budget
 from ossfs.runtime.clock import SystemClock
 from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.runtime.machine import cgroup_limit, physical_memory
 from ossfs.runtime.metrics import Metrics
 from ossfs.store.client import StoreClient
 from ossfs.store.errors import (
@@ -107,7 +105,7 @@ class _Daemon:
         self._prefix = options.oss_bucket_prefix.strip("/").encode()
         if self._prefix:
             self._prefix += b"/"
-        limit = memory_limit(options.total_mem_limit, _cgroup_limit(), _ram())
+        limit = memory_limit(options.total_mem_limit, cgroup_limit(), physical_memory())
         self._budget = Budget(limit)
         self._tasks = min(max(limit // 16 // TASK_BYTES, TASKS[0]), TASKS[1])
         self._budget.charge(self._tasks * TASK_BYTES)
@@ -118,12 +116,14 @@ class _Daemon:
         options = self._options
         store = _open_store(options, self._credentials)
         await self._probe(store)
-        transfer = TransferPool(max(options.prefetch_concurrency, 16))
+        # A thread for each handler: a request that stands in line is late before it begins.
+        transfer = TransferPool(max(options.prefetch_concurrency, self._tasks))
         client = StoreClient(
             store,
             request_timeout=options.oss_request_timeout_ms / 1000,
             refresh=self._credentials.refresh,
             transfer=transfer,
+            control_threads=self._tasks,
         )
         notifier = Notifier(self._metrics)
         try:
@@ -335,20 +335,3 @@ def _fuse_options(options: MountOptions) -> set[str]:
     if options.allow_other:
         chosen.add("allow_other")
     return chosen
-
-
-def _ram() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _cgroup_limit() -> int | None:
-    """Return the memory limit of our cgroup (v2, else v1) in bytes, None without one."""
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                text = Path(f"/sys/fs/cgroup{path}/memory.max").read_text().strip()
-                return None if text == "max" else int(text)
-            if "memory" in controllers.split(","):
-                return int(Path(f"/sys/fs/cgroup/memory{path}/memory.limit_in_bytes").read_text())
-    return None

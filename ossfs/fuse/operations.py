@@ -199,7 +199,7 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise FUSEError(errno.EROFS)
-        handle = await self.filesystem.open(inode)
+        handle = await self.filesystem.open(inode, direct=bool(flags & os.O_DIRECT))
         return FileInfo(fh=handle, direct_io=False, keep_cache=True, nonseekable=False)
 
     @_guarded

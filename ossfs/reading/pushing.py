@@ -139,8 +139,8 @@ class Pusher:
     def gap(self, position: int, offset: int) -> int:
         """Return the bytes between `position` and `offset` that no push accounts for.
 
-        A reader that ran through pushed units comes back at the next heartbeat, or wherever
-        the kernel found a page missing: up to two groups on is still the same sequence.
+        A reader that ran through pushed pages comes back where the kernel found one missing: at the
+        next heartbeat at the latest.
         """
-        gap = offset - position
-        return 0 if 0 < gap <= self.reach else gap
+        heartbeat = ((position - 1) // _GROUP_BYTES + 1) * _GROUP_BYTES
+        return offset - max(position, min(offset, heartbeat))

@@ -1,8 +1,9 @@
 """The reader of one open file: decides what to fetch, and when to run ahead.
 
-Sequential reading (STREAK READs end to end, then each within a tolerance of where the
-furthest one ended) grows a `Window` of cells ahead of the reader. Anything else gets
-exactly the bytes it asks for and starts nothing. An object not larger than one prefetch
+Sequential reading (READs end to end from the object's beginning, or for SURE bytes from
+elsewhere, then each within a tolerance of where the furthest one ended) grows a `Window`
+of cells ahead of the reader. Anything else gets exactly the bytes it asks for and starts
+nothing. An object not larger than one prefetch
 chunk is fetched whole on its first read. A reader that goes quiet gives its window back
 (`Reading.sweep`), and under memory pressure what was fetched ahead is the first to go
 (`Reading.reclaim`).
@@ -19,12 +20,13 @@ from dataclasses import dataclass
 from ossfs.reading.blocks import BLOCK
 from ossfs.reading.content import Content, Source
 from ossfs.reading.pushing import Pusher
-from ossfs.reading.window import MINIMUM, Window
+from ossfs.reading.window import COMFORT, Window
 
 TOLERANCE = 2 * BLOCK
 """Bytes a READ may be off and still continue the sequence (ossfs 2.0, file_prefetching.cpp)."""
-STREAK = 2
-"""READs, each beginning where the last ended, that open a window."""
+SURE = 2 * BLOCK
+"""Bytes of READs end to end that make a sequence of a reader that began in the middle: one look of
+a program is several READs where the kernel sends no more than 128 KiB at once."""
 QUIET = 5.0
 """Seconds without a READ after which a handle gives back what was fetched ahead."""
 
@@ -62,9 +64,9 @@ class Reading:
         self.streaming = 0
         """Readers with a window, among whom the pool is shared."""
 
-    def open(self, content: Content, inode: int) -> Reader:
-        """Return a reader for a new handle of `inode`."""
-        reader = Reader(self, content, inode)
+    def open(self, content: Content, inode: int, *, direct: bool = False) -> Reader:
+        """Return a reader for a new handle of `inode`; `direct`: it never sees pushed pages."""
+        reader = Reader(self, content, inode, direct)
         self.readers.add(reader)
         return reader
 
@@ -96,27 +98,34 @@ class Reader:
     __slots__ = (
         "_ahead",
         "_behind",
+        "_direct",
         "_position",
         "_reading",
-        "_streak",
+        "_run",
         "_window",
         "content",
         "inode",
         "last_read",
     )
 
-    def __init__(self, reading: Reading, content: Content, inode: int) -> None:
+    def __init__(self, reading: Reading, content: Content, inode: int, direct: bool) -> None:
         self._reading = reading
+        self._direct = direct
         self.content = content
         self.inode = inode
         self.last_read = reading.now()
         self._position = 0
-        self._streak = 0
+        self._run = 0
+        """Bytes read end to end; at the object's beginning SURE from the start, 0 for none."""
         self._window: Window | None = None
         self._ahead = 0
         """First unit not asked for by the window."""
         self._behind = 0
         """First unit not yet given up as passed by."""
+
+    @property
+    def _pusher(self) -> Pusher | None:
+        return None if self._direct else self._reading.pusher
 
     @property
     def whole(self) -> bool:
@@ -150,7 +159,7 @@ class Reader:
                 content.start(first, content.units - first, prefetch=False)
         elif self._window is not None:
             self._run_ahead(self._window, first)
-        pusher = self._reading.pusher
+        pusher = self._pusher
         if self._window is not None and pusher is not None:
             self._push()
             stalled = await pusher.paced(self.inode, content, offset, end)
@@ -161,7 +170,7 @@ class Reader:
     def rest(self) -> None:
         """Give back what was fetched ahead; the next READ starts afresh."""
         self._close_window()
-        self._streak = 0
+        self._run = 0
         self.content.drop_idle()
 
     def close(self) -> None:
@@ -171,7 +180,7 @@ class Reader:
 
     def _push(self) -> None:
         """Hand the kernel what has arrived for after the READs it has sent."""
-        pusher = self._reading.pusher
+        pusher = self._pusher
         if pusher is not None and self._window is not None:
             pusher.reading(self.inode, self.content, self._position)
 
@@ -205,19 +214,18 @@ class Reader:
     def _note(self, offset: int, end: int, now: float) -> bool:
         """Follow the position; say whether this READ continues the sequence."""
         if self._window is None:
-            beginning = not self._streak and offset < BLOCK
-            if offset == self._position and self._streak:
-                self._streak += 1
-                if self._streak >= STREAK and self._reading.limits.total:
+            beginning = not self._run and offset < BLOCK
+            if self._run and offset == self._position:
+                self._run += end - offset
+                if self._run > SURE and self._reading.limits.total:
                     self._open_window(end, now)
-            elif not self._streak or abs(offset - self._position) > TOLERANCE:
-                self._streak = 1
-                self._behind = offset // BLOCK
+            elif not self._run or abs(offset - self._position) > TOLERANCE:
+                self._begin_run(offset, end)
             self._position = end
             return self._window is not None or beginning
         gap = offset - self._position
         tolerance = self._reading.tolerance
-        pusher = self._reading.pusher
+        pusher = self._pusher
         if gap > tolerance and pusher is not None:
             gap = pusher.gap(self._position, offset)
         if -tolerance <= gap <= tolerance:
@@ -227,17 +235,21 @@ class Reader:
                 self._pass_by(tolerance)
             return True
         self._close_window()
-        self._streak = 1
+        self._begin_run(offset, end)
         self._position = end
-        self._behind = offset // BLOCK
         return False
+
+    def _begin_run(self, offset: int, end: int) -> None:
+        self._run = SURE if offset < BLOCK else end - offset
+        self._behind = offset // BLOCK
 
     def _open_window(self, end: int, now: float) -> None:
         reading = self._reading
         reading.streaming += 1
         maximum = reading.limits.per_file * reading.limits.chunk
-        minimum = MINIMUM if reading.pusher is None else reading.pusher.reach
-        self._window = Window(min(maximum, reading.share()), now, minimum)
+        pusher = self._pusher
+        comfort = COMFORT if pusher is None else pusher.reach
+        self._window = Window(min(maximum, reading.share()), now, comfort)
         self._ahead = end // BLOCK
         self.content.arrived = self._push
 

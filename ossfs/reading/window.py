@@ -1,7 +1,7 @@
 """How far ahead of a sequential reader to fetch: a hill climb on measured speed.
 
 A wider window means more requests in flight, which is what a distant store needs and
-what a near one, bound by the CPU, only pays for in memory. So beyond COMFORT the window
+what a near one, bound by the CPU, only pays for in memory. So beyond its comfort the window
 grows by half while the reader has to wait *and* the last growth paid off: measured
 against the best that the size before it did, since a busy machine makes rates dip. One
 that did not is taken back, and not tried again until PATIENCE more measurements have
@@ -15,7 +15,7 @@ from __future__ import annotations
 MINIMUM = 4 * 1024 * 1024
 """Bytes of the first window: some requests in flight, little lost when the reader stops."""
 COMFORT = 16 * 1024 * 1024
-"""Up to here the window doubles for as long as the reader goes on: two requests of a chunk."""
+"""Up to here a window doubles for as long as the reader goes on: two requests of a chunk."""
 WORTHWHILE = 1.2
 """Growth by half must raise the rate by this factor, or it is taken back: where latency binds it
 adds nearly half, and what noise of a busy machine looks like is less."""
@@ -36,14 +36,16 @@ class Window:
         "_patience",
         "_since",
         "_stalled",
+        "comfort",
         "maximum",
         "size",
     )
 
-    def __init__(self, maximum: int, now: float, minimum: int = MINIMUM) -> None:
+    def __init__(self, maximum: int, now: float, comfort: int = COMFORT) -> None:
         """Sizes are in bytes; `now` in seconds of the clock that advance() is told."""
         self.maximum = max(maximum, 1)
-        self.size = min(minimum, self.maximum)
+        self.comfort = comfort
+        self.size = min(MINIMUM, self.maximum)
         self._restart(now)
         self._best = 0.0
         """The best rate at the settled size, in bytes a second."""
@@ -59,7 +61,7 @@ class Window:
     def advance(self, consumed: int, now: float) -> None:
         """Note that the reader went on by `consumed` bytes; judge the size once it is through."""
         self._bytes += consumed
-        if self.size < COMFORT and self._bytes >= self.size:
+        if self.size < self.comfort and self._bytes >= self.size:
             self.size = min(self.size * 2, self.maximum)
             self._restart(now)
             return

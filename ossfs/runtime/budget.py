@@ -1,13 +1,14 @@
 """One budget for every buffer, so that memory is bounded whatever the load.
 
-Whoever holds bytes for longer than a call (prefetch blocks, part buffers, listing
-pages, handler tasks) has taken them here and gives them back. Under pressure the
-budget first asks the registered reclaimers to give back what is only comfort
-(prefetched, not yet read); what cannot be had then is waited for in FIFO order.
-A read is never refused for lack of budget.
+Whoever holds bytes for longer than a call has them here: blocks and parts are taken and
+given back; what cannot be refused (listing pages that have arrived, handler tasks) is
+charged. Under pressure the budget first asks the registered reclaimers to give back what
+is only comfort (prefetched, not yet read); what cannot be had then is waited for in FIFO
+order. A read is never refused for lack of budget, nor kept waiting by charges: however
+much they come to, ROOM can be taken, so somebody always moves on and gives back.
 
-Invariant: `used` is the sum of what was taken and not given back. Only charge()
-may push it over `limit`. All methods belong to the trio loop; nothing here is
+Invariant: `used` is the sum of what was taken or charged and not given back. Only
+charge() may push it over `limit`. All methods belong to the trio loop; nothing here is
 thread-safe, and nothing awaits between a test and its change.
 """
 
@@ -17,6 +18,9 @@ from collections import deque
 from collections.abc import Callable
 
 import trio
+
+ROOM = 16 * 1024 * 1024
+"""Bytes that can be taken whatever is charged: some blocks for reading, to keep things moving."""
 
 
 class _Waiter:
@@ -37,8 +41,9 @@ class Budget:
         if limit <= 0:
             raise ValueError("a budget needs a positive limit")
         self.limit = limit
-        self.used = 0
         self.peak = 0
+        self._taken = 0
+        self._charged = 0
         self._reclaimers: list[Callable[[int], int]] = []
         self._waiters: deque[_Waiter] = deque()
 
@@ -51,9 +56,14 @@ class Budget:
         self._reclaimers.append(reclaim)
 
     @property
+    def used(self) -> int:
+        """Bytes taken and charged."""
+        return self._taken + self._charged
+
+    @property
     def free(self) -> int:
-        """Bytes that can be had without reclaiming; negative when charge() went over."""
-        return self.limit - self.used
+        """Bytes that can be taken without reclaiming; negative when charges ate them up."""
+        return max(self.limit - self._charged, min(ROOM, self.limit)) - self._taken
 
     @property
     def waiting(self) -> int:
@@ -68,14 +78,14 @@ class Budget:
             self._reclaim(size - self.free)
         if size > self.free:
             return False
-        self._add(size)
+        self._take(size)
         return True
 
     async def take(self, size: int) -> None:
         """Take `size` bytes, waiting in turn until they can be had.
 
         Cancelled: nothing is taken. A request larger than the whole limit is granted once
-        nothing else is held, so that a small limit slows work instead of stopping it.
+        nothing else is taken, so that a small limit slows work instead of stopping it.
         """
         if self.try_take(size, reclaim=True):
             return
@@ -90,17 +100,23 @@ class Budget:
             self._wake()
             raise
         self._waiters.popleft()
-        self._add(size)
+        self._take(size)
+        self._wake()
+
+    def give(self, size: int) -> None:
+        """Give back `size` bytes that were taken."""
+        self._taken -= size
         self._wake()
 
     def charge(self, size: int) -> None:
-        """Take `size` bytes that cannot be refused (a listing page that has arrived)."""
-        self._add(size)
+        """Count `size` bytes that cannot be refused (a listing page that has arrived).
 
-    def give(self, size: int) -> None:
-        """Give back `size` bytes."""
-        self.used -= size
-        self._wake()
+        Negative: that many of them are gone again.
+        """
+        self._charged += size
+        self.peak = max(self.peak, self.used)
+        if size < 0:
+            self._wake()
 
     def nudge(self) -> None:
         """Let the first in the queue look again: something has become reclaimable."""
@@ -109,12 +125,11 @@ class Budget:
     def _can_have(self, size: int) -> bool:
         if size > self.free:
             self._reclaim(size - self.free)
-        return size <= self.free or self.used <= 0
+        return size <= self.free or self._taken <= 0
 
-    def _add(self, size: int) -> None:
-        self.used += size
-        if self.used > self.peak:
-            self.peak = self.used
+    def _take(self, size: int) -> None:
+        self._taken += size
+        self.peak = max(self.peak, self.used)
 
     def _wake(self) -> None:
         if self._waiters:

@@ -33,6 +33,9 @@ START = 0
 _INDEXED = 180
 """Bytes a name costs in the dictionary beside its own length: entry, bytes object, int."""
 
+_PAGE_ENTRY = 500
+"""Bytes an entry of a page costs with its attributes (by tracemalloc, with a key of 50 bytes)."""
+
 PageSource = Callable[[bytes, bytes, str | None], Awaitable[ListPage]]
 """(prefix, start_after, token) -> page; start_after and token exclude each other."""
 
@@ -148,7 +151,7 @@ class Listing:
         charge: Callable[[int], None],
         skipped: Callable[[list[bytes]], None],
     ) -> None:
-        """`charge(±bytes)` accounts for memory; `skipped` is told keys that no path can hold."""
+        """`charge(±bytes)` counts the memory held; `skipped` is told keys that no path can hold."""
         self._prefix = prefix
         self._source = source
         self._nursery = nursery
@@ -173,8 +176,7 @@ class Listing:
     def close(self) -> None:
         """Give back what is held."""
         self._cancel()
-        self._told = _Told()
-        self._account()
+        self._begin()
 
     async def page_at(self, cookie: int) -> tuple[Page, int] | None:
         """Return a page and the index in it of the name after `cookie`, None behind the last name.
@@ -207,8 +209,8 @@ class Listing:
         if self._names.skipped:
             self._skipped(self._names.skipped)
         numbers = self._told.add(list(map(_packed, names)))
-        self._account()
         page = self._page = Page(names, numbers, previous, asked, raw.next_token)
+        self._account()
         if raw.next_token is not None:
             ahead = self._ahead = _Ahead(raw.next_token)
             self._nursery.start_soon(self._fetch_ahead, ahead)
@@ -239,6 +241,7 @@ class Listing:
             log.exception("unexpected failure while listing %r", self._prefix)
         finally:
             ahead.done.set()
+            self._account()
 
     async def _seek(self, cookie: int, previous: bytes) -> Page:
         """List again from the name `previous` on; nothing changes unless that succeeds."""
@@ -255,8 +258,14 @@ class Listing:
             self._ahead = None
 
     def _account(self) -> None:
-        self._charge(self._told.held - self._held)
-        self._held = self._told.held
+        held = self._told.held
+        if self._page is not None:
+            held += _PAGE_ENTRY * len(self._page.names)
+        if self._ahead is not None and self._ahead.page is not None:
+            raw, _ = self._ahead.page
+            held += _PAGE_ENTRY * (len(raw.entries) + len(raw.prefixes))
+        self._charge(held - self._held)
+        self._held = held
 
 
 def _packed(named: Named) -> bytes:

@@ -261,8 +261,7 @@ class FileSystem:
         """Make `name` stand for this version: the inode that is there if it is the same one."""
         inode = parent.children.get(name)
         if inode is None or type(inode) is not kind or inode.etag not in ("", etag):
-            inode = self.inodes.add(kind, parent, name)
-            inode.etag = etag
+            inode = self.inodes.add(kind, parent, name, etag)
         elif not inode.etag:
             inode.etag = etag
         inode.size = size
@@ -306,7 +305,7 @@ class FileSystem:
             self._list_from,
             self._nursery,
             self._clock.monotonic,
-            self._charge,
+            self._budget.charge,
             self._skip,
         )
         handle = self._new_handle()
@@ -364,12 +363,6 @@ class FileSystem:
     async def _list_from(self, prefix: bytes, start_after: bytes, token: str | None) -> ListPage:
         return await self._store.list_page(prefix, start_after=start_after, token=token)
 
-    def _charge(self, size: int) -> None:
-        if size >= 0:
-            self._budget.charge(size)
-        else:
-            self._budget.give(-size)
-
     def _skip(self, keys: list[bytes]) -> None:
         self._metrics.count("unspeakable_keys", len(keys))
         if not self._told_unspeakable:
@@ -382,9 +375,13 @@ class FileSystem:
 
     # Files
 
-    async def open(self, number: int) -> int:
+    async def open(self, number: int, *, direct: bool = False) -> int:
         """Open a file for reading; return the handle.
 
+        `direct` readers (O_DIRECT) pass the kernel's page cache by.
+
+        An inode whose name stands for something else by now answers ESTALE: the kernel, which has
+        not heard of it yet, looks the name up again and opens what is there.
         The first GET leaves at once for a small object, and for a large one whose attributes
         are older than DOUBT; open waits for its first bytes, which the reader would have to do
         anyway, so that a change is answered ESTALE here, where the kernel retries by itself.
@@ -392,6 +389,8 @@ class FileSystem:
         inode = self._inode(number)
         if isinstance(inode, Directory):
             raise FileSystemError(errno.EISDIR)
+        if not inode.attached:
+            raise FileSystemError(errno.ESTALE)
         if not inode.etag:
             await self.attributes(number)
         opened = inode.opened
@@ -400,7 +399,7 @@ class FileSystem:
             inode.opened = opened
         opened.handles += 1
         handle = self._new_handle()
-        reader = self._reading.open(opened.content, number)
+        reader = self._reading.open(opened.content, number, direct=direct)
         self._files[handle] = FileHandle(inode, reader)
         age = self._policy.attr_timeout - (inode.deadline - self._clock.monotonic())
         if not inode.served and (reader.whole or age > DOUBT):

@@ -24,7 +24,7 @@ LOOKS = Presentation(uid=1, gid=2, file_mode=0o644, dir_mode=0o755, negative_tim
 def operations(error: BaseException) -> Operations:
     """Handlers over a file system in which everything fails with `error`."""
 
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise error
 
     names = "lookup attributes open read close forget open_directory read_directory close_directory"

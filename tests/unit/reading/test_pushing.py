@@ -219,9 +219,13 @@ def test_a_file_closed_while_it_is_pushed_gives_its_memory_back_afterwards() -> 
 
 def test_a_reader_that_comes_back_after_pushed_pages_is_still_in_sequence() -> None:
     pusher = Pusher(Kernel())
-    assert pusher.gap(10 * BLOCK, 10 * BLOCK + Pusher.reach) == 0
-    assert pusher.gap(10 * BLOCK, 10 * BLOCK + Pusher.reach + 1) == Pusher.reach + 1
-    assert pusher.gap(10 * BLOCK, 9 * BLOCK) == -BLOCK
+    start, next_heartbeat = GROUP * BLOCK, 2 * GROUP * BLOCK
+    for position in (start + SMALL, start + 3 * BLOCK, next_heartbeat):
+        assert pusher.gap(position, position) == 0
+        assert pusher.gap(position, position + 4096) == (4096 if position == next_heartbeat else 0)
+        assert pusher.gap(position, next_heartbeat) == 0
+        assert pusher.gap(position, next_heartbeat + 4096) == 4096, "a heartbeat was passed by"
+        assert pusher.gap(position, position - BLOCK) == -BLOCK
 
 
 def test_a_heartbeat_pushes_its_own_group_too() -> None:

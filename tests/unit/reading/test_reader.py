@@ -98,6 +98,76 @@ def test_random_reads_fetch_just_what_they_ask_for() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("look", [200_000, 300_000, BLOCK, BLOCK + 4096, 2 * BLOCK])
+@pytest.mark.parametrize("step", [131_072, BLOCK])
+def test_a_look_into_the_middle_is_several_reads_and_no_sequence(look: int, step: int) -> None:
+    data = RNG.randbytes(64 * MIB)
+
+    async def main() -> None:
+        async with core() as made:
+            made.reading.pusher = Pusher(lambda *_: False)
+            reader = opened(made, data)
+            wanted = 0
+            for slot in RNG.sample(range(1, 10), 9):  # far enough apart to be no sequence
+                start = slot * 6 * BLOCK + RNG.randrange(BLOCK // 4096) * 4096
+                for offset in range(start, start + look, step):
+                    size = min(step, start + look - offset)
+                    assert bytes(await reader.read(offset, size)) == data[offset : offset + size]
+                wanted += look
+            assert fetched(made) == wanted
+            assert made.reading.streaming == 0
+
+    run(main)
+
+
+def test_reading_on_from_the_middle_becomes_a_sequence() -> None:
+    data = RNG.randbytes(64 * MIB)
+
+    async def main() -> None:
+        async with core() as made:
+            reader = opened(made, data)
+            for offset in range(9 * MIB, 12 * MIB, 131_072):
+                await reader.read(offset, 131_072)
+            assert made.reading.streaming == 1
+            reader.close()
+
+    run(main)
+
+
+def test_jumps_past_a_heartbeat_are_no_sequence_even_where_pages_are_pushed() -> None:
+    data = RNG.randbytes(128 * MIB)
+
+    async def main() -> None:
+        async with core(memory=512 * MIB) as made:
+            made.reading.pusher = Pusher(lambda *_: False)
+            reader = opened(made, data)
+            for offset in range(0, 4 * MIB, 131_072):
+                await reader.read(offset, 131_072)
+            await trio.testing.wait_all_tasks_blocked()
+            before = fetched(made)
+            for offset in range(20 * MIB, 125 * MIB, 15 * MIB):
+                assert bytes(await reader.read(offset, 4096)) == data[offset : offset + 4096]
+            assert fetched(made) - before <= 8 * 4096
+
+    run(main)
+
+
+def test_a_reader_past_the_page_cache_has_nothing_pushed() -> None:
+    data = RNG.randbytes(64 * MIB)
+
+    async def main() -> None:
+        async with core(chunk=4 * MIB) as made:
+            made.reading.pusher = Pusher(lambda *_: pytest.fail("pushed"))
+            made.put(b"key", data)
+            info = made.bucket.head(b"key", deadline=1e9)
+            content = Content(made.source, b"key", info.size, info.etag)
+            reader = made.reading.open(content, 2, direct=True)
+            assert await read_all(reader, len(data), 131_072) == data
+            assert fetched(made) == len(data)
+
+    run(main)
+
+
 def test_a_small_object_is_one_get_and_reading_past_its_end_is_empty() -> None:
     async def main() -> None:
         async with core() as made:

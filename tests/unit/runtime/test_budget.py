@@ -7,7 +7,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossfs.runtime.budget import Budget
+from ossfs.runtime.budget import ROOM, Budget
 from tests.support.core import run
 
 
@@ -26,13 +26,32 @@ def test_a_budget_of_nothing_is_refused() -> None:
         Budget(0)
 
 
-def test_charges_may_overdraw_it_and_then_nobody_is_granted_anything() -> None:
-    budget = Budget(10)
-    budget.charge(15)
-    assert budget.free == -5
+def test_charges_may_overdraw_it_but_never_leave_nothing_to_take() -> None:
+    budget = Budget(4 * ROOM)
+    budget.charge(10 * ROOM)
+    assert budget.used == 10 * ROOM
+    assert budget.free == ROOM
+    assert budget.try_take(ROOM)
     assert not budget.try_take(1)
-    budget.give(15)
-    assert budget.try_take(1)
+    budget.charge(-7 * ROOM)
+    assert budget.free == 0
+    budget.charge(-3 * ROOM)
+    assert budget.free == 3 * ROOM
+
+
+def test_whoever_waits_goes_on_when_charges_go() -> None:
+    async def main() -> None:
+        budget = Budget(4 * ROOM)
+        budget.charge(4 * ROOM)
+        await budget.take(ROOM)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(budget.take, ROOM)
+            await trio.testing.wait_all_tasks_blocked()
+            assert budget.waiting == 1
+            budget.charge(-2 * ROOM)
+        assert budget.used == 4 * ROOM
+
+    trio.run(main)
 
 
 def test_comfort_is_reclaimed_before_anybody_waits() -> None:
@@ -45,7 +64,7 @@ def test_comfort_is_reclaimed_before_anybody_waits() -> None:
         return 8
 
     budget.add_reclaimer(reclaim)
-    budget.charge(8)
+    assert budget.try_take(8)
     assert not budget.try_take(6), "only who asks for it takes comfort away"
     assert budget.try_take(6, reclaim=True)
     assert asked == [4]

@@ -63,14 +63,33 @@ def test_a_new_version_takes_the_name_and_the_old_one_lives_on() -> None:
     assert table.root.children == {b"f": new}
 
 
-def test_numbers_are_never_used_again() -> None:
+def test_a_version_of_a_name_has_the_same_number_each_time_and_another_one_another() -> None:
     table = InodeTable(b"")
-    seen = {ROOT}
-    for _ in range(100):
-        inode = table.add(Inode, table.root, b"f")
-        assert inode.number not in seen
-        seen.add(inode.number)
-        table.release(inode)
+    other = table.add(Directory, table.root, b"d")
+    assert isinstance(other, Directory)
+    other.lookups = 1
+    numbers: dict[tuple[int, bytes, str], int] = {}
+    for _ in range(2):
+        for parent in (table.root, other):
+            for name in (b"f", b"g", b"\xff"):
+                for version in ("", "A" * 32, "B" * 32, "C-2"):
+                    inode = table.add(Inode, parent, name, version)
+                    assert inode.etag == version
+                    identity = parent.number, name, version
+                    assert numbers.setdefault(identity, inode.number) == inode.number
+                    table.release(inode)
+    assert len(set(numbers.values())) == len(numbers)
+    assert min(numbers.values()) > ROOT
+
+
+def test_two_inodes_of_one_name_and_version_have_two_numbers_while_both_live() -> None:
+    table = InodeTable(b"")
+    first = table.add(Inode, table.root, b"f", "A")
+    first.lookups = 1
+    second = table.add(Inode, table.root, b"f", "A")
+    assert first.number != second.number
+    assert table[first.number] is first
+    assert table[second.number] is second
 
 
 def test_every_etag_comes_back_as_it_went_in() -> None:

@@ -268,6 +268,24 @@ def test_seeking_about_costs_memory_once() -> None:
     run(main)
 
 
+def test_the_pages_held_are_counted_and_given_back() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(9))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            await listing.page_at(START)
+            one = bucket.charged
+            assert one > 3 * 4, "more than the names"
+            await trio.testing.wait_all_tasks_blocked()
+            assert one < bucket.charged < 2 * one + 1, "the page ahead"
+            await told(listing)
+            assert bucket.charged < 2 * one, "pages that were read are let go"
+            listing.close()
+        assert bucket.charged == 0
+
+    run(main)
+
+
 def test_a_cookie_of_another_handle_is_reached_by_reading_on() -> None:
     async def main() -> None:
         bucket = Bucket(*numbered(20))

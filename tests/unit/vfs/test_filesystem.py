@@ -135,6 +135,27 @@ def test_what_the_kernel_does_not_come_back_for_is_swept_away() -> None:
     run(main)
 
 
+def test_a_name_that_the_kernel_has_not_heard_the_end_of_is_stale_at_open_not_at_read() -> None:
+    async def main() -> None:
+        async with core() as made:
+            made.put(b"f", b"old")
+            old = await made.walk(b"f")
+            handle = await made.fs.open(old.number)
+            assert bytes(await made.fs.read(handle, 0, 10)) == b"old"
+            made.put(b"f", b"new one")
+            await trio.sleep(100)
+            assert (await made.fs.attributes(old.number)) is old, "it is open"
+            for _ in range(3):  # the kernel's hint stands in line: it keeps naming the old inode
+                with pytest.raises(FileSystemError) as stale:
+                    await made.fs.open(old.number)
+                assert stale.value.errno == errno.ESTALE
+            assert await made.contents(b"f") == b"new one"
+            assert bytes(await made.fs.read(handle, 3, 10)) == b""
+            made.fs.close(handle)
+
+    run(main)
+
+
 def test_an_open_file_keeps_its_attributes_and_its_bytes_or_is_stale() -> None:
     async def main() -> None:
         async with core(attr_timeout=1) as made:
