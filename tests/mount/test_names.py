@@ -308,3 +308,23 @@ def test_lookups_of_one_directory_do_not_wait_for_each_other(
     finally:
         os.kill(emulator.pid, signal.SIGCONT)
     assert [stat.wait(timeout=60) for stat in looking] == [0] * 8
+
+
+def test_inode_numbers_outlive_the_kernels_memory_of_them(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    for name in ("a", "b", "dir/c"):
+        bucket.put_object(name, name.encode())
+    mounted = mount()
+
+    def numbers() -> dict[str, int]:
+        paths = ["a", "b", "dir", "dir/c"]
+        return {name: (mounted.path / name).stat().st_ino for name in paths}
+
+    before = numbers()
+    assert len(set(before.values())) == len(before)
+    drop_caches()
+    wait_until(lambda: mounted.statistics()["inodes"] == 1)
+    assert numbers() == before
+    shown = run("ls", "-i", mounted.path).stdout.decode().split()
+    assert shown == [str(before["a"]), "a", str(before["b"]), "b", str(before["dir"]), "dir"]
