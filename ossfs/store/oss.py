@@ -67,8 +67,9 @@ from ossfs.store.oss_wire import (
     storable,
     uploaded,
 )
+from ossfs.store.reply import Headers, Reply
 from ossfs.store.signing import Pairs, encode_query, make_signer, quote_key
-from ossfs.store.transport import Headers, Reply, Transport
+from ossfs.store.transport import Transport
 
 USER_AGENT = "ossfs/0.1"
 _ERROR_BODY = 64 * 1024

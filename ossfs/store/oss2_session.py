@@ -18,7 +18,8 @@ from urllib.parse import quote
 
 from ossfs.credentials import CredentialsProvider
 from ossfs.store.errors import Invalid, StoreError
-from ossfs.store.transport import Reply, Transport
+from ossfs.store.reply import Reply
+from ossfs.store.transport import Transport
 
 NOWHERE = "http://oss.invalid"
 """The endpoint that oss2 is told: only the path it builds is used."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 from ossfs.store.api import GetReply, PutOptions
 from ossfs.store.errors import Changed, Corrupt, Invalid, NotFound, Truncated, Unavailable
 from ossfs.store.listing import parse_etag
-from ossfs.store.transport import Headers, Reply
+from ossfs.store.reply import Headers, Reply
 
 META = "x-oss-meta-"
 _OCTETS = "application/octet-stream"

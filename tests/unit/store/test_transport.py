@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ossfs.store.errors import DeadlineExceeded, Invalid, Truncated, Unavailable
+from ossfs.store.reply import Reply
 from ossfs.store.resolver import Resolver, SocketAddress
-from ossfs.store.transport import Origin, Proxy, Reply, Transport
+from ossfs.store.transport import Origin, Proxy, Transport
 from tests.support.canned import CLOSE, HANG_UP, RESET, SILENCE, CannedServer, reply
 
 OK = reply(200, b"hello")

@@ -1,0 +1,260 @@
+"""A reply to a request: its head, and its body framed exactly.
+
+The three framings of HTTP/1.1 are read as they are meant or not at all: a body of a
+given length, in chunks, or to the end of the connection. A body goes from the kernel
+straight into the caller's buffers. When it has been read to its end the connection goes
+back to its keeper; when anything about it is in doubt the connection is closed.
+
+A reply belongs to one thread, as its connection does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from ossfs.store.connection import Connection, Limits
+from ossfs.store.errors import StoreError, Truncated, Unavailable
+
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes of a reply that is read whole; a listing of 1,000 long keys has 4 MiB."""
+_DRAIN = 64 * 1024
+"""Unread bytes worth receiving to keep a connection."""
+_BODYLESS = (204, 304)
+_HEADER = re.compile(r"\r\n([^\x00-\x20\x7f:]+):[ \t]*((?:[^\r\n]*[^\r\n \t])?)[ \t]*(?=\r\n|\Z)")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+
+
+class Keeper(Protocol):
+    """Whoever the connection came from."""
+
+    name: str
+    """The server as messages name it."""
+
+    def put_back(self, connection: Connection) -> None:
+        """Take over a connection whose reply has been read to its end."""
+        ...
+
+
+class Headers(Mapping[str, str]):
+    """A reply's headers, found by name in any case."""
+
+    __slots__ = ("_by_name",)
+
+    def __init__(self, by_name: dict[str, str]) -> None:
+        """Take over `by_name`, whose names are in lower case."""
+        self._by_name = by_name
+
+    def __getitem__(self, name: str) -> str:
+        return self._by_name[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+class Reply:
+    """A reply whose body has not been read yet; read it or close it, in one thread."""
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_keep",
+        "_keeper",
+        "_left",
+        "_limits",
+        "headers",
+        "length",
+        "status",
+    )
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        connection: Connection,
+        limits: Limits,
+        method: str,
+        status: int,
+        headers: Headers,
+        keep: bool,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.length: int | None = None
+        """Bytes of the body; None where only its end will tell."""
+        self._keeper = keeper
+        self._connection: Connection | None = connection
+        self._limits = limits
+        self._keep = keep
+        self._chunked = False
+        self._left = 0
+        """Bytes still to come of the body, or of the current chunk."""
+        if method == "HEAD" or status in _BODYLESS:
+            self.length = 0
+        elif "transfer-encoding" in headers:
+            if headers["transfer-encoding"].lower() != "chunked":
+                raise Unavailable("the reply has an unknown transfer encoding")
+            self._chunked = True
+        elif "content-length" in headers:
+            text = headers["content-length"]
+            if not (text.isascii() and text.isdigit()):
+                raise Unavailable("the reply's Content-Length is not a number")
+            self.length = self._left = int(text)
+        else:
+            self._keep = False
+        if self.length == 0:
+            self._release()
+
+    def read(self, limit: int = MAX_BODY) -> bytes:
+        """Return the whole body; Unavailable where it is over `limit` bytes."""
+        if self._connection is None:
+            return b""
+        if self.length is not None:
+            if self.length > limit:
+                self.close()
+                raise Unavailable(f"the reply has {self.length} bytes, over {limit}")
+            whole = bytearray(self.length)
+            self.fill([memoryview(whole)])
+            return bytes(whole)
+        pieces: list[bytes] = []
+        size = 0
+        piece = memoryview(bytearray(_DRAIN))
+        try:
+            while got := self._some(piece):
+                size += got
+                if size > limit:
+                    raise Unavailable(f"the reply is over {limit} bytes")
+                pieces.append(bytes(piece[:got]))
+        except BaseException:
+            self.close()
+            raise
+        self._release()
+        return b"".join(pieces)
+
+    def fill(
+        self, buffers: Sequence[memoryview], on_filled: Callable[[int], None] | None = None
+    ) -> None:
+        """Receive the body into `buffers`, which it must fill exactly.
+
+        Raises Truncated when it ends early. When this raises, the connection is closed and no
+        buffer is touched again.
+        """
+        try:
+            for index, buffer in enumerate(buffers):
+                got, size = 0, len(buffer)
+                while got < size:
+                    arrived = self._some(buffer[got:] if got else buffer)
+                    if not arrived:
+                        raise Truncated(f"the reply ended {size - got} bytes early")
+                    got += arrived
+                if on_filled is not None:
+                    on_filled(index)
+            if self._chunked or self.length is None:
+                if self._some(memoryview(bytearray(1))):
+                    raise Unavailable("the reply is longer than it should be")
+            elif self._left:
+                raise Unavailable("the reply is longer than it should be")
+        except BaseException:
+            self.close()
+            raise
+        self._release()
+
+    def close(self) -> None:
+        """Drop the rest of the body, and the connection with it unless the rest is small."""
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            connection.close()
+
+    def discard(self) -> None:
+        """Receive and forget a small rest so that the connection can be used again."""
+        if self._connection is None:
+            return
+        if self.length is None or self._left > _DRAIN:
+            self.close()
+            return
+        try:
+            self.fill([memoryview(bytearray(self._left))])
+        except StoreError:
+            self.close()
+
+    def _some(self, view: memoryview) -> int:
+        """Receive into `view` from the body; 0 at its end. Short only where a chunk ends."""
+        connection = self._connection
+        if connection is None:
+            return 0
+        try:
+            if self._chunked:
+                return self._some_of_chunk(connection, view)
+            if self.length is None:
+                return connection.fill(view, self._limits)
+            if self._left < len(view):
+                view = view[: self._left]
+            got = connection.fill(view, self._limits) if view else 0
+        except OSError as error:
+            raise Unavailable(
+                f"the connection to {self._keeper.name} was lost: {error.strerror or error}"
+            ) from error
+        self._left -= got
+        return got
+
+    def _some_of_chunk(self, connection: Connection, view: memoryview) -> int:
+        if self._left < 0:
+            return 0
+        if not self._left:
+            line = connection.read_line(self._limits).split(b";")[0].strip()
+            # int() alone would also take a sign, blanks and underscores.
+            if not _CHUNK_SIZE.fullmatch(line):
+                raise Unavailable("the reply has a malformed chunk")
+            self._left = int(line, 16)
+            if not self._left:
+                while connection.read_line(self._limits):
+                    pass
+                self._left = -1
+                return 0
+        got = connection.fill(view[: self._left], self._limits)
+        if not got:
+            raise Truncated("the reply ended within a chunk")
+        self._left -= got
+        if not self._left and connection.read_line(self._limits):
+            raise Unavailable("the reply has a malformed chunk")
+        return got
+
+    def _release(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            if self._keep:
+                self._keeper.put_back(connection)
+            else:
+                connection.close()
+
+
+def parse_head(head: bytes) -> tuple[int, Headers, bool]:
+    """Return the status, the headers, and whether the connection may be used again."""
+    text = head.decode("utf-8", "surrogateescape")
+    line = text.partition("\r\n")[0]
+    code = line[9:12]
+    if not (line.startswith("HTTP/1.") and line[8:9] == " " and code.isdigit() and code.isascii()):
+        raise Unavailable("the reply is not HTTP/1.1")
+    pairs = _HEADER.findall(text)
+    if len(pairs) != text.count("\r\n"):
+        raise Unavailable("the reply has a malformed header")
+    headers = {name.lower(): value for name, value in pairs}
+    if len(headers) != len(pairs):
+        headers = _joined(pairs)
+    connection = headers.get("connection", "").lower()
+    keep = "close" not in connection and (line[7] == "1" or "keep-alive" in connection)
+    return int(code), Headers(headers), keep
+
+
+def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Join the values of headers that came more than once."""
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        name = name.lower()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
