@@ -22,7 +22,7 @@ MAX_BODY = 64 * 1024 * 1024
 _DRAIN = 64 * 1024
 """Unread bytes worth receiving to keep a connection."""
 _BODYLESS = (204, 304)
-_HEADER = re.compile(r"\r\n([^\x00-\x20\x7f:]+):[ \t]*((?:[^\r\n]*[^\r\n \t])?)[ \t]*(?=\r\n|\Z)")
+_UNNAMED = re.compile(r"[\x00-\x20\x7f]")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
@@ -234,27 +234,35 @@ class Reply:
 
 
 def parse_head(head: bytes) -> tuple[int, Headers, bool]:
-    """Return the status, the headers, and whether the connection may be used again."""
+    """Return the status, the headers, and whether the connection may be used again.
+
+    Takes time in proportion to the head's size, whatever is in it.
+    """
     text = head.decode("utf-8", "surrogateescape")
-    line = text.partition("\r\n")[0]
+    line, *fields = text.split("\r\n")
     code = line[9:12]
     if not (line.startswith("HTTP/1.") and line[8:9] == " " and code.isdigit() and code.isascii()):
         raise Unavailable("the reply is not HTTP/1.1")
-    pairs = _HEADER.findall(text)
-    if len(pairs) != text.count("\r\n"):
+    headers: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
+    for field in fields:
+        name, colon, value = field.partition(":")
+        if not (name and colon):
+            raise Unavailable("the reply has a malformed header")
+        name = name.lower()
+        value = value.strip(" \t")
+        if name not in headers:
+            headers[name] = value
+        elif name in repeated:
+            repeated[name].append(value)
+        else:
+            repeated[name] = [headers[name], value]
+    # Every CR and LF belongs to the end of a line, and no name holds what would end it.
+    ends = len(fields)
+    if text.count("\r") != ends or text.count("\n") != ends or _UNNAMED.search("".join(headers)):
         raise Unavailable("the reply has a malformed header")
-    headers = {name.lower(): value for name, value in pairs}
-    if len(headers) != len(pairs):
-        headers = _joined(pairs)
+    for name, values in repeated.items():
+        headers[name] = ", ".join(values)
     connection = headers.get("connection", "").lower()
     keep = "close" not in connection and (line[7] == "1" or "keep-alive" in connection)
     return int(code), Headers(headers), keep
-
-
-def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Join the values of headers that came more than once."""
-    headers: dict[str, str] = {}
-    for name, value in pairs:
-        name = name.lower()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ossfs.store.errors import DeadlineExceeded, Invalid, Truncated, Unavailable
-from ossfs.store.reply import Reply
+from ossfs.store.reply import Reply, parse_head
 from ossfs.store.resolver import Resolver, SocketAddress
 from ossfs.store.transport import Origin, Proxy, Transport
 from tests.support.canned import CLOSE, HANG_UP, RESET, SILENCE, CannedServer, reply
@@ -131,6 +131,10 @@ def test_a_connection_the_server_wants_closed_is_not_used_again(header: str) -> 
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n: empty name\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\r\n folded: c\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\rContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\r\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
@@ -149,6 +153,28 @@ def test_a_malformed_reply_is_unavailable_and_its_connection_is_dropped(raw: byt
             get(transport).read()
         assert get(transport).read() == b"hello"
         assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "filling",
+    [
+        b"X: " + b" " * 65_000 + b"\rY",
+        b"X: a" + b" \t" * 32_000 + b"\nY",
+        b"a:\r\n" * 16_000 + b"b:",
+        b"X" * 65_000,
+        b"\r" * 65_000,
+        b":\r\n" * 20_000,
+    ],
+    ids=["blanks", "tabs", "one name", "no colon", "CRs", "no names"],
+)
+def test_a_head_of_any_content_is_judged_in_no_time(filling: bytes) -> None:
+    best = float("inf")
+    for _ in range(5):
+        begun = time.thread_time()
+        with suppress(Unavailable):
+            parse_head(b"HTTP/1.1 200 OK\r\n" + filling)
+        best = min(best, time.thread_time() - begun)
+    assert best < 0.05
 
 
 def test_a_reply_over_the_limit_is_not_read() -> None:
