@@ -23,6 +23,7 @@ from urllib.parse import unquote_to_bytes
 
 from ossfs.store.api import ListEntry, ListPage
 from ossfs.store.errors import Unavailable
+from ossfs.store.reply import natural
 
 _TEXT = rb"([^<&]*)"
 _CONTENTS = re.compile(
@@ -149,7 +150,7 @@ def parse_page_strictly(body: bytes) -> ListPage:
         entries = [
             ListEntry(
                 name(node, "Key"),
-                int(node.findtext("Size") or ""),
+                natural(node.findtext("Size") or ""),
                 _seconds((node.findtext("LastModified") or "").encode()),
                 (node.findtext("ETag") or "").strip('"'),
                 node.findtext("Type") == "Symlink",
@@ -170,7 +171,7 @@ def parse_etag(body: bytes) -> str | None:
     """Return the ETag of a CopyObject, UploadPartCopy or CompleteMultipartUpload reply."""
     try:
         root = ElementTree.fromstring(body)
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, ValueError, LookupError):
         return None
     text = root.findtext("ETag")
     return text.strip('"') if text else None
@@ -193,7 +194,8 @@ def _document(body: bytes, tag: str) -> ElementTree.Element:
         raise Unavailable("the reply is no XML of OSS")
     try:
         root = ElementTree.fromstring(body)
-    except (ElementTree.ParseError, ValueError):
+    except (ElementTree.ParseError, ValueError, LookupError):
+        # The latter two where it declares an encoding that nobody knows.
         raise Unavailable("the reply is not well-formed XML") from None
     for node in root.iter():
         # Some servers put their elements in a namespace.

@@ -67,7 +67,7 @@ from ossfs.store.oss_wire import (
     storable,
     uploaded,
 )
-from ossfs.store.reply import Headers, Reply
+from ossfs.store.reply import Headers, Reply, natural
 from ossfs.store.signing import Pairs, encode_query, make_signer, quote_key
 from ossfs.store.transport import Transport
 
@@ -137,7 +137,7 @@ class OssStore:
         reply = self._send("HEAD", key, query, deadline=deadline, replay=True)
         with _reading(key):
             headers = reply.headers
-            size = int(headers["content-length"])
+            size = natural(headers["content-length"])
             mtime = http_date(headers["last-modified"])
             etag = headers["etag"].strip('"')
             crc = crc_of(headers)
@@ -238,11 +238,13 @@ class OssStore:
             return None  # the general path words the answer
 
         def check(status: int, headers: Headers, wanted: int) -> GetReply:
-            length = headers.get("content-length", "")
-            if status not in (200, 206) or not length.isdecimal():
+            if status not in (200, 206):
                 raise Unsuited("not the bytes")
             try:
-                return checked_head(status, headers, int(length), offset, wanted, if_match)
+                length = natural(headers.get("content-length", ""))
+                return checked_head(status, headers, length, offset, wanted, if_match)
+            except ValueError:
+                raise Unsuited("no length") from None
             except StoreError as error:
                 error.key = key
                 raise
@@ -607,7 +609,8 @@ def _reading(key: bytes) -> Iterator[None]:
         oss2.exceptions.OssError,
         ElementTree.ParseError,
         ValueError,
-        KeyError,
+        OverflowError,  # of a date
+        LookupError,  # of a header, or of XML in an unknown encoding
         TypeError,
         AttributeError,
         RuntimeError,  # what oss2 raises where an element is missing

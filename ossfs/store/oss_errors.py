@@ -17,6 +17,7 @@ import binascii
 import time
 from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
 from ossfs.store.errors import (
@@ -39,6 +40,7 @@ from ossfs.store.errors import (
     Unavailable,
 )
 from ossfs.store.listing import ErrorReply, parse_error
+from ossfs.store.reply import natural
 
 _BY_CODE: dict[str, type[StoreError]] = {
     # absence
@@ -125,9 +127,8 @@ def error_of(
     if isinstance(error, Transient):
         error.retry_after = _retry_after(headers.get("retry-after", ""))
     if isinstance(error, PositionConflict):
-        position = headers.get("x-oss-next-append-position", "")
-        if position.isascii() and position.isdigit():
-            error.next_position = int(position)
+        with suppress(ValueError):
+            error.next_position = natural(headers.get("x-oss-next-append-position", ""))
     return error
 
 
@@ -176,8 +177,8 @@ def _retry_after(text: str) -> float | None:
     """Read Retry-After, which is a number of seconds or a date."""
     if not text:
         return None
-    if text.isascii() and text.isdigit():
-        return float(text)
+    with suppress(ValueError):
+        return float(natural(text))
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):

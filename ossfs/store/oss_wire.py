@@ -14,13 +14,13 @@ from functools import lru_cache
 from ossfs.store.api import GetReply, PutOptions
 from ossfs.store.errors import Changed, Corrupt, Invalid, NotFound, Truncated, Unavailable
 from ossfs.store.listing import parse_etag
-from ossfs.store.reply import Headers, Reply
+from ossfs.store.reply import Headers, Reply, natural
 
 META = "x-oss-meta-"
 _OCTETS = "application/octet-stream"
 _MAXIMUM_KEY = 1_023
 _MAXIMUM_METADATA = 8 * 1024
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 _METADATA_NAME = re.compile(r"[A-Za-z0-9-]+")
 _UNSAFE_IN_HEADER = re.compile("[\x00-\x1f\x7f]")
 
@@ -87,7 +87,7 @@ def uploaded(
 
 def crc_of(headers: Headers) -> int | None:
     text = headers.get("x-oss-hash-crc64ecma")
-    return int(text) if text is not None else None
+    return natural(text) if text is not None else None
 
 
 def headers_of(key: bytes, options: PutOptions) -> dict[str, str]:

@@ -23,6 +23,7 @@ _DRAIN = 64 * 1024
 """Unread bytes worth receiving to keep a connection."""
 _BODYLESS = (204, 304)
 _UNNAMED = re.compile(r"[\x00-\x20\x7f]")
+_NATURAL = re.compile(r"[0-9]{1,20}")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
@@ -99,10 +100,10 @@ class Reply:
                 raise Unavailable("the reply has an unknown transfer encoding")
             self._chunked = True
         elif "content-length" in headers:
-            text = headers["content-length"]
-            if not (text.isascii() and text.isdigit()):
-                raise Unavailable("the reply's Content-Length is not a number")
-            self.length = self._left = int(text)
+            try:
+                self.length = self._left = natural(headers["content-length"])
+            except ValueError:
+                raise Unavailable("the reply's Content-Length is not a number") from None
         else:
             self._keep = False
         if self.length == 0:
@@ -231,6 +232,16 @@ class Reply:
                 self._keeper.put_back(connection)
             else:
                 connection.close()
+
+
+def natural(text: str) -> int:
+    """Read a number of up to 20 digits, as 64 bits have; ValueError where it is none.
+
+    int() would take a sign, blanks and underscores as well, and fails on 4,300 digits.
+    """
+    if not _NATURAL.fullmatch(text):
+        raise ValueError("not a number")
+    return int(text)
 
 
 def parse_head(head: bytes) -> tuple[int, Headers, bool]:

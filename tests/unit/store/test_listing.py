@@ -127,6 +127,9 @@ def test_whatever_the_layout_both_parsers_say_the_same(body: bytes) -> None:
         b"<Error><Code>X</Code></Error>",
         page(contents("a", size="many")),
         page(contents("a", size="")),
+        page(contents("a", size="-1")),
+        page(contents("a", size="1_0")),
+        page(contents("a", size="9" * 5_000)),
         page(contents("a", date="yesterday")),
         page(contents("a", date="2012-02-30T08:43:07.000Z")),
         page(contents("a"), truncated="true"),
@@ -134,7 +137,7 @@ def test_whatever_the_layout_both_parsers_say_the_same(body: bytes) -> None:
         page(contents("\x08"), url=False),
         page(contents("a"), contents("b")).partition(b"<KeyCount>")[0],
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_what_is_no_listing_is_unavailable(body: bytes) -> None:
     with pytest.raises(Unavailable):

@@ -202,7 +202,7 @@ def test_a_wrong_clock_is_named() -> None:
         read(store)
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", None)])
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", None), ("-7", None)])
 def test_a_throttled_request_says_how_long_to_wait(header: str, seconds: float | None) -> None:
     answer = xml(503, "TotalQpsLimitExceeded", "m", f"Retry-After: {header}")
     with store_on([answer]) as (store, _), pytest.raises(Throttled) as caught:
@@ -217,7 +217,9 @@ def test_retry_after_may_be_a_date() -> None:
     assert caught.value.retry_after == 0.0
 
 
-@pytest.mark.parametrize(("header", "position"), [("123", 123), ("", None), ("x", None)])
+@pytest.mark.parametrize(
+    ("header", "position"), [("123", 123), ("", None), ("x", None), ("9" * 5_000, None)]
+)
 def test_an_append_elsewhere_than_at_the_end_says_where_the_end_is(
     header: str, position: int | None
 ) -> None:
@@ -256,6 +258,48 @@ def test_a_success_that_makes_no_sense_is_unavailable(
 ) -> None:
     with store_on([reply(200, body, ID)]) as (store, _), pytest.raises(Unavailable):
         call(store)
+
+
+DIGITS = "9" * 5_000
+FAR = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+
+
+def headers_only(*headers: str) -> bytes:
+    """Compose an answer whose Content-Length is among the headers, or absent."""
+    return "\r\n".join(("HTTP/1.1 200 OK", ID, *headers, "", "")).encode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Length: 5", f"Last-Modified: {FAR}"),
+        ("Content-Length: 5", "Last-Modified: 1 Jan 2025 00:00:00 +99999999999999999999999999"),
+        ("Content-Length: 5", "Last-Modified: yesterday"),
+        ("Content-Length: -5", DATE),
+        ("Content-Length: 5_0", DATE),
+        ("Content-Length: ٥", DATE),
+        (f"Content-Length: {DIGITS}", DATE),
+        ("Content-Length: 5", DATE, "x-oss-hash-crc64ecma: -1"),
+        ("Content-Length: 5", DATE, f"x-oss-hash-crc64ecma: {DIGITS}"),
+        (DATE,),
+    ],
+    ids=range(10),
+)
+@pytest.mark.parametrize("full", [False, True], ids=["meta", "full"])
+def test_a_head_with_a_number_or_date_that_is_none_is_unavailable(
+    headers: tuple[str, ...], full: bool
+) -> None:
+    with store_on([headers_only('ETag: "E"', *headers)]) as (store, _), pytest.raises(Unavailable):
+        store.head(b"k", full=full, deadline=soon())
+
+
+@pytest.mark.parametrize("encoding", ["foo", "utf-7", "big5", "hex"])
+def test_a_page_in_an_encoding_nobody_knows_is_unavailable(encoding: str) -> None:
+    page = f"<?xml version='1.0' encoding='{encoding}'?><ListBucketResult></ListBucketResult>"
+    for way in (*WAYS.values(), lambda store: store.copy(b"a", b"b", deadline=soon()),
+                lambda store: store.list_uploads(b"", deadline=soon())):  # fmt: skip
+        with store_on([reply(200, page.encode(), ID)]) as (store, _), pytest.raises(Unavailable):
+            way(store)
 
 
 def test_no_answer_in_time_is_the_deadline_whichever_way_the_request_went() -> None:
@@ -320,6 +364,10 @@ def test_a_chunked_range_is_taken_by_its_content_range() -> None:
         (partial(b"hello!", "bytes 0-4/9"), Unavailable),
         (partial(b"hello!", "bytes 0-5/9"), Unavailable),
         (partial(b"hello", "items 0-4/9"), Unavailable),
+        (partial(b"hello", f"bytes 0-4/{'9' * 5_000}"), Unavailable),
+        (headers_only('ETag: "E"', f"Content-Length: {'9' * 5_000}"), Unavailable),
+        (headers_only('ETag: "E"', "Content-Length: -5"), Unavailable),
+        (headers_only('ETag: "E"', "Content-Length: 0_5"), Unavailable),
         (reply(206, b"hello", ID, 'ETag: "E"'), Unavailable),
         (reply(206, b"hello", ID, "Content-Range: bytes 0-4/9"), Unavailable),
         (reply(201, b"hello", ID, 'ETag: "E"'), Unavailable),
@@ -327,7 +375,7 @@ def test_a_chunked_range_is_taken_by_its_content_range() -> None:
         (xml(412, "PreconditionFailed"), Changed),
         (xml(416, "InvalidRange"), Changed),
     ],
-    ids=range(16),
+    ids=range(20),
 )
 def test_a_reply_that_is_not_what_was_asked_for_touches_no_buffer(
     answer: bytes, kind: type[StoreError]
