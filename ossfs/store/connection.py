@@ -92,13 +92,20 @@ class Connection:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def is_spent(self) -> bool:
-        """Whether the server has closed an idle connection or sent what nobody asked for."""
+    def has_surplus(self) -> bool:
+        """Whether more than the reply has been received: a next reply would begin in it."""
         if self._start != self._end:
             return True
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def is_spent(self) -> bool:
+        """Whether the server has closed an idle connection or sent what nobody asked for.
+
+        Costs a microsecond, a hundredth of a request: peeking into the socket costs two.
+        """
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(poll.poll(0)) or self.has_surplus()
 
     def send(self, pieces: Sequence[Buffer], limits: Limits) -> None:
         """Send all pieces without joining them."""

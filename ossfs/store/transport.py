@@ -37,8 +37,6 @@ from ossfs.store.resolver import Resolver
 
 _PEEK_FROM = 32 * 1024
 """Expected body size from which the head is peeked at."""
-_CHECK_AFTER = 0.5
-"""Seconds of idleness after which a connection is checked before it is used."""
 _MAX_IDLE_CONNECTIONS = 256
 
 
@@ -155,7 +153,7 @@ class Transport:
             pieces = [head + b"Content-Length: %d\r\n\r\n" % size, *body]
         else:
             pieces = [head + b"\r\n"]
-        connection = self._take(limits, certain=not replay)
+        connection = self._take_idle() or self._connect(limits)
         fresh = not connection.used
         while True:
             try:
@@ -187,7 +185,7 @@ class Transport:
         """
         if self._tls is not None:
             return None
-        connection = self._take_idle(time.monotonic(), certain=False)
+        connection = self._take_idle()
         if connection is None:
             return None
         try:
@@ -219,7 +217,8 @@ class Transport:
 
     def put_back(self, connection: Connection) -> None:
         """Take over a connection whose reply has been read to its end."""
-        if self._closed or len(self._idle) >= _MAX_IDLE_CONNECTIONS:
+        full = self._closed or len(self._idle) >= _MAX_IDLE_CONNECTIONS
+        if full or connection.has_surplus():
             connection.close()
             return
         now = time.monotonic()
@@ -238,25 +237,21 @@ class Transport:
             else:
                 self._idle.append(oldest)
 
-    def _take(self, limits: Limits, *, certain: bool) -> Connection:
-        """Return an idle connection that seems alive, else a new one.
+    def _take_idle(self) -> Connection | None:
+        """Return the connection used last that is alive and has nothing to read, if any.
 
-        `certain` checks it however short its rest was, since the request cannot be sent twice.
+        Bytes behind a reply (a body that came with the answer to a HEAD, or with a 204) would be
+        taken for the next reply: whoever controls an object's content could forge answers.
         """
-        connection = self._take_idle(time.monotonic(), certain=certain)
-        return connection if connection is not None else self._connect(limits)
-
-    def _take_idle(self, now: float, *, certain: bool) -> Connection | None:
+        now = time.monotonic()
         while self._idle:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 break
-            idle = now - connection.idle_since
-            if idle > self.max_idle or ((certain or idle > _CHECK_AFTER) and connection.is_spent()):
-                connection.close()
-                continue
-            return connection
+            if now - connection.idle_since <= self.max_idle and not connection.is_spent():
+                return connection
+            connection.close()
         return None
 
     def _head(self, method: str, target: str, headers: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable
 
@@ -40,12 +41,16 @@ def warm(store: OssStore) -> None:
 
 
 def get(
-    store: OssStore, *, timeout: float = 10.0, check: Callable[[StoreClient], None] | None = None
+    store: OssStore,
+    *,
+    size: int = 10,
+    timeout: float = 10.0,
+    check: Callable[[StoreClient], None] | None = None,
 ) -> bytes:
     async def main() -> bytes:
         pool = TransferPool(2)
         client = StoreClient(store, request_timeout=timeout, transfer=pool)
-        view = memoryview(bytearray(10))
+        view = memoryview(bytearray(size))
         try:
             await client.get_range_into(b"key", 0, [view], if_match="E1")
         finally:
@@ -125,6 +130,21 @@ def test_whatever_is_not_simple_is_asked_again_through_a_thread(odd: bytes) -> N
         assert get(store) == BODY
         assert taken == [True]
         assert server.connections == 2
+        store.close()
+
+
+def test_a_connection_with_more_than_its_reply_is_not_used_on_the_loop() -> None:
+    head = reply().partition(b"0123")[0].replace(b"Content-Length: 10", b"Content-Length: 9000")
+    big = head.replace(b"bytes 0-9/10", b"bytes 0-8999/9000") + bytes(9_000)
+    forged = reply(b"forged-10b")
+    with CannedServer([reply(), big + forged, forged], [reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        taken = exchanged(store)
+        assert get(store, size=9_000) == bytes(9_000)
+        select.select([store._transport._idle[0]], [], [], 10)  # the rest may be on its way
+        assert get(store) == BODY
+        assert taken == [True, False]
         store.close()
 
 

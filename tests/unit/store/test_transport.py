@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import select
 import socket
 import ssl
 import threading
@@ -291,6 +292,42 @@ def test_a_replayed_request_is_replayed_only_once() -> None:
         get(transport).read()
         with pytest.raises(Unavailable, match="no reply"):
             get(transport, replay=True)
+        assert server.connections == 2
+
+
+FORGED = reply(200, b"forged")
+
+
+@pytest.mark.parametrize(
+    ("method", "raw"),
+    [
+        ("HEAD", reply(200, FORGED)),
+        ("DELETE", b"HTTP/1.1 204 No Content\r\nContent-Length: 71\r\n\r\n" + FORGED),
+        ("GET", OK + FORGED),
+        ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + FORGED),
+        ("GET", reply(200, b"x" * 40_000) + FORGED),
+    ],
+    ids=["HEAD", "204", "length", "chunked", "large"],
+)
+@pytest.mark.parametrize("expect", [0, 1 << 20], ids=["buffered", "peeked"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_what_follows_a_reply_is_not_taken_for_the_next_one(
+    method: str,
+    raw: bytes,
+    expect: int,
+    scheme: str,
+    certificate: Path,
+    server_side: ssl.SSLContext,
+) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with (
+        CannedServer([raw, FORGED], [OK], tls=server_side if scheme == "https" else None) as server,
+        transport_to(server, scheme, tls=trusting if scheme == "https" else None) as transport,
+    ):
+        transport.request(method, "/k", deadline=soon(), expect=expect).read()
+        for connection in transport._idle:
+            select.select([connection], [], [], LONG)  # what follows may still be on its way
+        assert get(transport, replay=True).read() == b"hello"
         assert server.connections == 2
 
 
