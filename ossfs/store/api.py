@@ -189,8 +189,9 @@ class Store(Protocol):
         """Fill `buffers` one after another with the object's bytes from `offset`.
 
         `on_filled(i)` is called from the calling thread as soon as buffers[i] is full; bytes of
-        a filled buffer are final. Raises Changed when the object is not `if_match` any more,
-        Truncated when it ends before the buffers do. After an error no buffer is touched again.
+        a filled buffer are final, and when all are full it succeeds, however the body ends. Raises
+        Changed when the object is not `if_match` any more, Truncated when it ends before the
+        buffers do. After an error no buffer is touched again.
         """
         ...
 

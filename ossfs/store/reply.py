@@ -21,6 +21,8 @@ MAX_BODY = 64 * 1024 * 1024
 """Bytes of a reply that is read whole; a listing of 1,000 long keys has 4 MiB."""
 _DRAIN = 64 * 1024
 """Unread bytes worth receiving to keep a connection."""
+_LAST_CHUNK = 0.1
+"""Seconds that a kept connection is worth waiting for, once all that was wanted is here."""
 _BODYLESS = (204, 304)
 _UNNAMED = re.compile(r"[\x00-\x20\x7f]")
 _NATURAL = re.compile(r"[0-9]{1,20}")
@@ -67,6 +69,7 @@ class Reply:
         "_keeper",
         "_left",
         "_limits",
+        "_line_due",
         "headers",
         "length",
         "status",
@@ -93,6 +96,8 @@ class Reply:
         self._chunked = False
         self._left = 0
         """Bytes still to come of the body, or of the current chunk."""
+        self._line_due = False
+        """Whether an empty line comes before the next chunk."""
         if method == "HEAD" or status in _BODYLESS:
             self.length = 0
         elif "transfer-encoding" in headers:
@@ -141,8 +146,12 @@ class Reply:
         """Receive the body into `buffers`, which it must fill exactly.
 
         Raises Truncated when it ends early. When this raises, the connection is closed and no
-        buffer is touched again.
+        buffer is touched again. Once all buffers are full nothing can fail any more: a body that
+        does not end there as it should costs its connection and nothing else.
         """
+        if self.length is not None and self.length > sum([len(buffer) for buffer in buffers]):
+            self.close()
+            raise Unavailable("the reply is longer than it should be")
         try:
             for index, buffer in enumerate(buffers):
                 got, size = 0, len(buffer)
@@ -153,11 +162,8 @@ class Reply:
                     got += arrived
                 if on_filled is not None:
                     on_filled(index)
-            if self._chunked or self.length is None:
-                if self._some(memoryview(bytearray(1))):
-                    raise Unavailable("the reply is longer than it should be")
-            elif self._left:
-                raise Unavailable("the reply is longer than it should be")
+            if self.length is None and not self._ends():
+                self.close()
         except BaseException:
             self.close()
             raise
@@ -181,6 +187,16 @@ class Reply:
             self.fill([memoryview(bytearray(self._left))])
         except StoreError:
             self.close()
+
+    def _ends(self) -> bool:
+        """Whether a body of unknown length has come to its end, so that a next reply can follow."""
+        if not self._chunked:
+            return False
+        self._limits = self._limits._replace(silence=min(self._limits.silence, _LAST_CHUNK))
+        try:
+            return not self._some(memoryview(bytearray(1)))
+        except StoreError:
+            return False
 
     def _some(self, view: memoryview) -> int:
         """Receive into `view` from the body; 0 at its end. Short only where a chunk ends."""
@@ -206,6 +222,8 @@ class Reply:
         if self._left < 0:
             return 0
         if not self._left:
+            if self._line_due and connection.read_line(self._limits):
+                raise Unavailable("the reply has a malformed chunk")
             line = connection.read_line(self._limits).split(b";")[0].strip()
             # int() alone would also take a sign, blanks and underscores.
             if not _CHUNK_SIZE.fullmatch(line):
@@ -220,8 +238,7 @@ class Reply:
         if not got:
             raise Truncated("the reply ended within a chunk")
         self._left -= got
-        if not self._left and connection.read_line(self._limits):
-            raise Unavailable("the reply has a malformed chunk")
+        self._line_due = True
         return got
 
     def _release(self) -> None:

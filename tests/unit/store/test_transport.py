@@ -23,7 +23,7 @@ from ossfs.store.errors import DeadlineExceeded, Invalid, Truncated, Unavailable
 from ossfs.store.reply import Reply, parse_head
 from ossfs.store.resolver import Resolver, SocketAddress
 from ossfs.store.transport import Origin, Proxy, Transport
-from tests.support.canned import CLOSE, HANG_UP, RESET, SILENCE, CannedServer, reply
+from tests.support.canned import CLOSE, HANG_UP, RESET, SILENCE, CannedServer, Script, reply
 
 OK = reply(200, b"hello")
 LONG = 30.0
@@ -225,6 +225,44 @@ def test_a_body_longer_than_the_buffers_is_refused() -> None:
             get(transport).fill([memoryview(bytearray(3))])
         assert get(transport).read() == b"hello"
         assert server.connections == 2
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [CHUNKED, CLOSE],
+        [CHUNKED + b"\r\n", RESET],
+        [CHUNKED + b"\r\n"],
+        [CHUNKED + b"!\r\n0\r\n\r\n"],
+        [CHUNKED + b"\r\n1\r\n!\r\n0\r\n\r\n"],
+        [CHUNKED + b"\r\nno chunk\r\n"],
+        [b"HTTP/1.1 200 OK\r\n\r\nhello", RESET],
+        [b"HTTP/1.1 200 OK\r\n\r\nhello"],
+        [b"HTTP/1.1 200 OK\r\n\r\nhello!"],
+    ],
+    ids=range(9),
+)
+def test_full_buffers_are_a_success_however_the_body_goes_on(script: Script) -> None:
+    with CannedServer(script, [OK]) as server, transport_to(server) as transport:
+        block = memoryview(bytearray(5))
+        filled: list[int] = []
+        begun = time.monotonic()
+        get(transport).fill([block[:4], block[4:]], filled.append)
+        assert time.monotonic() - begun < 5
+        assert (bytes(block), filled) == (b"hello", [0, 1])
+        assert get(transport).read() == b"hello"
+        assert server.connections == 2
+
+
+def test_a_chunked_body_that_ends_with_the_buffers_keeps_its_connection() -> None:
+    whole = [CHUNKED, b"\r\n0\r\n", b"\r\n"]
+    with CannedServer([whole, OK]) as server, transport_to(server) as transport:
+        get(transport).fill([memoryview(bytearray(5))])
+        assert get(transport).read() == b"hello"
+        assert server.connections == 1
 
 
 def test_an_exception_of_the_callback_closes_the_connection() -> None:
