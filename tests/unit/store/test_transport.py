@@ -1,53 +1,21 @@
-"""The transport frames exactly, waits no longer than it may, and reuses only what is sound."""
+"""The transport frames exactly, over http, through proxies and over TLS."""
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
-import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from ossfs.store.errors import DeadlineExceeded, Invalid, Truncated, Unavailable
-from ossfs.store.reply import Reply, parse_head
-from ossfs.store.resolver import Resolver, SocketAddress
+from ossfs.store.reply import parse_head
 from ossfs.store.transport import Origin, Proxy, Transport
-from tests.support.canned import CLOSE, HANG_UP, RESET, SILENCE, CannedServer, Script, reply
-
-OK = reply(200, b"hello")
-LONG = 30.0
-
-
-def soon(seconds: float = LONG) -> float:
-    return time.monotonic() + seconds
-
-
-@contextmanager
-def transport_to(
-    server: CannedServer, scheme: str = "http", **options: object
-) -> Iterator[Transport]:
-    transport = Transport(Origin(scheme, "127.0.0.1", server.port), **options)  # type: ignore[arg-type]
-    try:
-        yield transport
-    finally:
-        transport.close()
-
-
-def get(transport: Transport, **options: object) -> Reply:
-    options.setdefault("deadline", soon())
-    return transport.request("GET", "/k", **options)  # type: ignore[arg-type]
-
+from tests.support.canned import CLOSE, RESET, SILENCE, CannedServer, Script, reply
+from tests.support.transport import LONG, OK, get, soon, transport_to
 
 # -- framing ----------------------------------------------------------------------------------
 
@@ -314,208 +282,6 @@ def test_the_answer_to_an_upload_refused_halfway_is_not_lost() -> None:
     transport.close()
 
 
-# -- connections ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("end", [CLOSE, HANG_UP, RESET], ids=repr)
-def test_a_dead_kept_connection_costs_one_replay(end: object) -> None:
-    with CannedServer([OK, end], [OK]) as server, transport_to(server) as transport:  # type: ignore[list-item]
-        get(transport).read()
-        assert get(transport, replay=True).read() == b"hello"
-        assert server.connections == 2
-
-
-def test_a_replayed_request_is_replayed_only_once() -> None:
-    with CannedServer([OK, HANG_UP], [HANG_UP], [OK]) as server, transport_to(server) as transport:
-        get(transport).read()
-        with pytest.raises(Unavailable, match="no reply"):
-            get(transport, replay=True)
-        assert server.connections == 2
-
-
-FORGED = reply(200, b"forged")
-
-
-@pytest.mark.parametrize(
-    ("method", "raw"),
-    [
-        ("HEAD", reply(200, FORGED)),
-        ("DELETE", b"HTTP/1.1 204 No Content\r\nContent-Length: 71\r\n\r\n" + FORGED),
-        ("GET", OK + FORGED),
-        ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + FORGED),
-        ("GET", reply(200, b"x" * 40_000) + FORGED),
-    ],
-    ids=["HEAD", "204", "length", "chunked", "large"],
-)
-@pytest.mark.parametrize("expect", [0, 1 << 20], ids=["buffered", "peeked"])
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_what_follows_a_reply_is_not_taken_for_the_next_one(
-    method: str,
-    raw: bytes,
-    expect: int,
-    scheme: str,
-    certificate: Path,
-    server_side: ssl.SSLContext,
-) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate))
-    with (
-        CannedServer([raw, FORGED], [OK], tls=server_side if scheme == "https" else None) as server,
-        transport_to(server, scheme, tls=trusting if scheme == "https" else None) as transport,
-    ):
-        transport.request(method, "/k", deadline=soon(), expect=expect).read()
-        for connection in transport._idle:
-            select.select([connection], [], [], LONG)  # what follows may still be on its way
-        assert get(transport, replay=True).read() == b"hello"
-        assert server.connections == 2
-
-
-def test_what_must_not_happen_twice_is_not_sent_twice() -> None:
-    with CannedServer([OK, HANG_UP], [OK]) as server, transport_to(server) as transport:
-        get(transport).read()
-        with pytest.raises(Unavailable, match="no reply"):
-            transport.request("POST", "/k", body=[b"x"], deadline=soon())
-        assert len(server.requests) == 2
-
-
-def test_what_must_not_happen_twice_avoids_a_connection_known_to_be_dead() -> None:
-    with CannedServer([OK, CLOSE], [OK]) as server, transport_to(server) as transport:
-        get(transport).read()
-        server.closed.wait()
-        answer = transport.request("POST", "/k", body=[b"x"], deadline=soon())
-        assert answer.read() == b"hello"
-        assert len(server.requests) == 2
-
-
-def test_no_reply_on_a_fresh_connection_is_unavailable_at_once() -> None:
-    with CannedServer([HANG_UP], [OK]) as server, transport_to(server) as transport:
-        with pytest.raises(Unavailable, match="no reply"):
-            get(transport, replay=True)
-        assert server.connections == 1
-
-
-def test_a_connection_idle_for_too_long_is_replaced() -> None:
-    with CannedServer([OK], [OK]) as server, transport_to(server) as transport:
-        transport.max_idle = -1.0
-        get(transport).read()
-        get(transport).read()
-        assert server.connections == 2
-
-
-def test_closing_drops_idle_connections() -> None:
-    with CannedServer([OK], [OK]) as server, transport_to(server) as transport:
-        get(transport).read()
-        transport.close()
-        assert server.closed.wait(LONG)
-
-
-def test_threads_at_once_have_connections_of_their_own() -> None:
-    scripts = [[OK] * 160 for _ in range(8)]  # any one may serve them all
-    with CannedServer(*scripts) as server, transport_to(server) as transport:
-        bodies: list[bytes] = []
-
-        def work() -> None:
-            for _ in range(20):
-                bodies.append(get(transport).read())
-
-        threads = [threading.Thread(target=work) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert bodies == [b"hello"] * 160
-        assert server.connections <= 8
-
-
-# -- waiting ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("step", [SILENCE, reply(200, b"hel", length=5)], ids=["head", "body"])
-def test_a_server_that_falls_silent_is_unavailable_before_the_deadline(step: object) -> None:
-    with CannedServer([step]) as server, transport_to(server) as transport:  # type: ignore[list-item]
-        with pytest.raises(Unavailable, match="silent") as caught:
-            get(transport, silence=0.05).read()
-        assert not isinstance(caught.value, DeadlineExceeded)
-
-
-@pytest.mark.parametrize("step", [SILENCE, reply(200, b"hel", length=5)], ids=["head", "body"])
-def test_the_deadline_ends_every_wait(step: object) -> None:
-    with CannedServer([step]) as server, transport_to(server) as transport:  # type: ignore[list-item]
-        started = time.monotonic()
-        with pytest.raises(DeadlineExceeded):
-            get(transport, deadline=soon(0.1)).read()
-        assert 0.09 <= time.monotonic() - started < 5
-
-
-def test_a_server_that_takes_no_data_is_waited_for_until_the_deadline_only() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    transport = Transport(Origin("http", "127.0.0.1", listener.getsockname()[1]))
-    with pytest.raises(DeadlineExceeded):
-        transport.request("PUT", "/k", body=[bytes(64 << 20)], deadline=soon(0.1))
-    listener.close()
-    transport.close()
-
-
-def test_a_past_deadline_sends_nothing() -> None:
-    with CannedServer([OK, OK]) as server, transport_to(server) as transport:
-        get(transport).read()
-        with pytest.raises(DeadlineExceeded):
-            get(transport, deadline=time.monotonic())
-        assert len(server.requests) == 1
-
-
-def test_a_refused_connection_is_unavailable_and_names_the_server() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    transport = Transport(Origin("http", "127.0.0.1", port))
-    with pytest.raises(Unavailable, match=f"cannot connect to 127.0.0.1:{port}: .*refused"):
-        get(transport)
-
-
-# -- names ------------------------------------------------------------------------------------
-
-
-def test_a_hung_name_server_is_waited_for_until_the_deadline_only() -> None:
-    release = threading.Event()
-
-    def hang(host: str, port: int) -> list[SocketAddress]:
-        release.wait(LONG)
-        return []
-
-    with pytest.raises(DeadlineExceeded, match=r"example\.test"):
-        Resolver("example.test", 80, hang).addresses(soon(0.05))
-    release.set()
-
-
-def test_a_name_nobody_knows_is_unavailable() -> None:
-    def unknown(host: str, port: int) -> list[SocketAddress]:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    with pytest.raises(Unavailable, match=r"example\.test: Name or service not known"):
-        Resolver("example.test", 80, unknown).addresses(soon())
-
-
-def test_an_answer_is_kept_for_a_while_and_outlives_a_name_server_that_fails() -> None:
-    answers: list[list[SocketAddress]] = [[SocketAddress(socket.AF_INET, ("127.0.0.1", 80))]]
-    now = [0.0]
-    asked = 0
-
-    def flaky(host: str, port: int) -> list[SocketAddress]:
-        nonlocal asked
-        asked += 1
-        if not answers:
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure")
-        return answers.pop()
-
-    resolver = Resolver("example.test", 80, flaky, lambda: now[0])
-    first = resolver.addresses(soon())
-    assert resolver.addresses(soon()) == first
-    assert asked == 1
-    now[0] += Resolver.lifetime
-    assert resolver.addresses(soon()) == first
-    assert resolver.addresses(soon()) == first
-    assert asked == 2
-
-
 # -- proxies ----------------------------------------------------------------------------------
 
 
@@ -553,50 +319,10 @@ def test_what_is_no_http_proxy_is_refused(url: str) -> None:
 # -- TLS --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with a self-signed certificate for 127.0.0.1 and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "canned")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
-
-
-@pytest.fixture
-def server_side(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
-
-
 def test_tls_carries_bodies_both_ways_and_keeps_the_connection(
-    certificate: Path, server_side: ssl.SSLContext
+    trusting: ssl.SSLContext, server_side: ssl.SSLContext
 ) -> None:
     body = bytes(range(256)) * 4_000
-    trusting = ssl.create_default_context(cafile=str(certificate))
     with (
         CannedServer([reply(200, body), OK], tls=server_side) as server,
         transport_to(server, "https", tls=trusting) as transport,
@@ -610,8 +336,9 @@ def test_tls_carries_bodies_both_ways_and_keeps_the_connection(
         assert server.connections == 1
 
 
-def test_tls_waits_no_longer_than_it_may(certificate: Path, server_side: ssl.SSLContext) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate))
+def test_tls_waits_no_longer_than_it_may(
+    trusting: ssl.SSLContext, server_side: ssl.SSLContext
+) -> None:
     with (
         CannedServer([SILENCE], [SILENCE], tls=server_side) as server,
         transport_to(server, "https", tls=trusting) as transport,
@@ -623,9 +350,8 @@ def test_tls_waits_no_longer_than_it_may(certificate: Path, server_side: ssl.SSL
 
 
 def test_a_dead_kept_tls_connection_is_noticed(
-    certificate: Path, server_side: ssl.SSLContext
+    trusting: ssl.SSLContext, server_side: ssl.SSLContext
 ) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate))
     with (
         CannedServer([OK, CLOSE], [OK], tls=server_side) as server,
         transport_to(server, "https", tls=trusting) as transport,
@@ -645,9 +371,8 @@ def test_a_certificate_nobody_vouches_for_is_refused(server_side: ssl.SSLContext
 
 
 def test_a_certificate_for_another_name_is_refused(
-    certificate: Path, server_side: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    trusting: ssl.SSLContext, server_side: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate))
     with CannedServer([OK], tls=server_side) as server:
         # A minimal root has no /etc/hosts, so not even localhost has an address there.
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
@@ -658,9 +383,8 @@ def test_a_certificate_for_another_name_is_refused(
 
 
 def test_https_through_a_proxy_runs_in_the_tunnel(
-    certificate: Path, server_side: ssl.SSLContext
+    trusting: ssl.SSLContext, server_side: ssl.SSLContext
 ) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate))
     with CannedServer([OK], tls=server_side) as server, tunnel_to(server.port) as port:
         transport = Transport(
             Origin("https", "127.0.0.1", server.port),
