@@ -88,9 +88,11 @@ class Connection:
 
     def abort(self) -> None:
         """Wake whoever waits on it, in whatever thread: its call fails now."""
-        # It may be closed already, or the server may have been quicker.
+        # It may be closed already, or the server may have been quicker. Not SSLSocket's own
+        # shutdown: that takes the encryption away first, and a thread about to send would send
+        # its request, signature and token in the clear.
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def has_surplus(self) -> bool:
         """Whether more than the reply has been received: a next reply would begin in it."""

@@ -207,13 +207,21 @@ class Transport:
     def close(self) -> None:
         """Close the idle connections and break off those in use, whose calls fail at once."""
         self._closed = True
-        for connection in list(self._all):
+        for connection in self._everyone():
             connection.abort()
         while self._idle:
             try:
                 self._idle.pop().close()
             except IndexError:
                 return
+
+    def _everyone(self) -> list[Connection]:
+        """Return every connection there is; those to come see that we are closed."""
+        while True:
+            try:
+                return list(self._all)
+            except RuntimeError:
+                continue  # a thread has just connected, or a connection is gone
 
     def put_back(self, connection: Connection) -> None:
         """Take over a connection whose reply has been read to its end."""
@@ -294,6 +302,8 @@ class Transport:
 
     def _connect(self, limits: Limits) -> Connection:
         """Return a new connection, through the proxy and TLS where they are asked for."""
+        if self._closed:
+            raise Unavailable(f"no connection to {self.name}: it is being closed")
         connection = self._connected(limits)
         self._all.add(connection)
         if self._closed:

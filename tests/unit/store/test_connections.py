@@ -7,9 +7,12 @@ import socket
 import ssl
 import threading
 import time
+import weakref
+from collections.abc import Iterator
 
 import pytest
 
+from ossfs.store.connection import Connection, Limits
 from ossfs.store.errors import DeadlineExceeded, Unavailable
 from ossfs.store.resolver import Resolver, SocketAddress
 from ossfs.store.transport import Origin, Transport
@@ -107,6 +110,90 @@ def test_closing_drops_idle_connections() -> None:
         get(transport).read()
         transport.close()
         assert server.closed.wait(LONG)
+
+
+def test_closing_breaks_off_the_calls_under_way() -> None:
+    asked = threading.Event()
+
+    def say_nothing(request: bytes) -> bytes:
+        asked.set()
+        return b""
+
+    with CannedServer([say_nothing]) as server, transport_to(server) as transport:
+
+        def call() -> None:
+            with pytest.raises(Unavailable, match="no reply"):
+                get(transport, silence=LONG)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert asked.wait(LONG)
+        transport.close()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_closing_goes_on_though_connections_come_and_go_meanwhile() -> None:
+    class Busy(weakref.WeakSet[Connection]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[Connection]:
+            self.looks += 1
+            if self.looks == 1:
+                raise RuntimeError("Set changed size during iteration")
+            return super().__iter__()
+
+    with CannedServer([OK]) as server, transport_to(server) as transport:
+        get(transport).read()
+        transport._all = Busy(transport._all)
+        transport.close()
+        assert server.closed.wait(LONG)
+
+
+def test_once_closed_no_connection_is_made() -> None:
+    with CannedServer([OK]) as server, transport_to(server) as transport:
+        transport.close()
+        with pytest.raises(Unavailable, match="closed"):
+            get(transport)
+        assert server.connections == 0
+
+
+def test_a_connection_that_was_being_made_while_all_were_closed_is_of_no_use() -> None:
+    with CannedServer([OK]) as server, transport_to(server) as transport:
+
+        def close_meanwhile(host: str, port: int) -> list[SocketAddress]:
+            transport.close()
+            return [SocketAddress(socket.AF_INET, ("127.0.0.1", server.port))]
+
+        transport._resolver = Resolver("example.test", server.port, close_meanwhile)
+        with pytest.raises(Unavailable):
+            get(transport)
+        assert server.requests == []
+
+
+def test_breaking_off_a_tls_connection_lets_nothing_out_unencrypted(
+    trusting: ssl.SSLContext, server_side: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = socket.socketpair()
+    accepted: list[ssl.SSLSocket] = []
+    accepting = threading.Thread(
+        target=lambda: accepted.append(server_side.wrap_socket(far, server_side=True))
+    )
+    accepting.start()
+    connection = Connection(trusting.wrap_socket(near, server_hostname="127.0.0.1"))
+    accepting.join()
+    really = socket.socket.shutdown
+
+    def while_another_thread_sends(self: socket.socket, how: int) -> None:
+        connection.send([b"Authorization: secret"], Limits(soon(), LONG))
+        really(self, how)
+
+    monkeypatch.setattr(socket.socket, "shutdown", while_another_thread_sends)
+    connection.abort()
+    with accepted[0], socket.socket(fileno=accepted[0].detach()) as raw:
+        assert b"secret" not in raw.recv(4096)
+        assert raw.recv(4096) == b""
+    connection.close()
 
 
 def test_threads_at_once_have_connections_of_their_own() -> None:
