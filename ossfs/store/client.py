@@ -425,7 +425,8 @@ class StoreClient:
                     if progress() > reached:
                         reached, failures = progress(), 0
                     failures += 1
-                    assert deadline is not None
+                    if deadline is None:  # no thread could be started for it
+                        deadline = self._monotonic() + self._timeout
                     wait = self._retry.delay(
                         error,
                         failures=failures,

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from ossfs.store.errors import Unavailable
 from ossfs.store.transfer import TransferPool
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class Runner(Protocol):
     """Carries calls; `op` and `key` only tell whose call it is."""
 
     async def run(self, op: str, key: bytes, call: Callable[[], T], carrier: Carrier) -> T:
-        """Return what `call()` returns or raise what it raises."""
+        """Return what `call()` returns or raise what it raises; Unavailable without a thread."""
         ...
 
 
@@ -51,9 +52,21 @@ class ThreadRunner:
     async def run(self, op: str, key: bytes, call: Callable[[], T], carrier: Carrier) -> T:
         if self._transfer is not None and carrier in (Carrier.DEMAND, Carrier.PREFETCH):
             return await self._transfer.run(call, prefetch=carrier is Carrier.PREFETCH)
-        return await trio.to_thread.run_sync(
-            call, abandon_on_cancel=carrier is Carrier.ABANDONABLE, limiter=self._limiter
-        )
+        started = False
+
+        def begin() -> T:
+            nonlocal started
+            started = True
+            return call()
+
+        try:
+            return await trio.to_thread.run_sync(
+                begin, abandon_on_cancel=carrier is Carrier.ABANDONABLE, limiter=self._limiter
+            )
+        except RuntimeError as error:
+            if started:
+                raise
+            raise Unavailable(f"no thread for a request: {error}") from error
 
 
 async def _pass(_op: str, _key: bytes) -> None:

@@ -7,7 +7,8 @@ connection.
 
 Invariant: once a thread has taken a job, `run` does not return before the thread is done with
 it, cancelled or not; so the buffers it fills may be reused as soon as `run` is over. A job is
-taken exactly once or dropped exactly once: whoever gets its claim lock first decides.
+taken exactly once or dropped exactly once: whoever gets its claim lock first decides. No job is
+queued unless there is a thread that will come to it.
 
 What runs concurrently: `run`, `aclose` and `statistics` only on the trio thread; workers share
 with it the two queues and the thread count, the latter under `_lock`.
@@ -24,6 +25,8 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar, cast
 
 import trio
+
+from ossfs.store.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -98,7 +101,8 @@ class TransferPool:
 
         Cancelled before a thread took the job, it raises Cancelled at once and `fn` never runs;
         afterwards it waits for `fn` and delivers its outcome, so `fn` must end by itself.
-        Demand jobs are taken before any `prefetch` one. Raises ClosedResourceError after close.
+        Demand jobs are taken before any `prefetch` one. Raises ClosedResourceError after close,
+        Unavailable where not one thread can be started.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
@@ -158,18 +162,26 @@ class TransferPool:
         )
 
     def _enqueue(self, job: _Job[object], prefetch: bool) -> None:
-        (self._prefetch if prefetch else self._demand).append(job)
-        with self._lock:
-            self._tickets.put(True)
+        with self._lock:  # so that no idle thread leaves until the ticket is there
             # Every outstanding job but this one may occupy a thread; if all do, grow.
-            if len(self._threads) >= min(self._outstanding, self.max_threads):
-                return
-            self._started += 1
-            thread = threading.Thread(
-                target=self._work, name=f"{self._name}-{self._started}", daemon=True
-            )
-            self._threads.add(thread)
-        thread.start()
+            if len(self._threads) < min(self._outstanding, self.max_threads):
+                self._grow()
+            (self._prefetch if prefetch else self._demand).append(job)
+            self._tickets.put(True)
+
+    def _grow(self) -> None:
+        """Start a thread; that it cannot be started matters only where there is none yet."""
+        thread = threading.Thread(
+            target=self._work, name=f"{self._name}-{self._started + 1}", daemon=True
+        )
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:
+            if not self._threads:
+                raise Unavailable(f"no thread for a request: {error}") from error
+            return
+        self._started += 1
+        self._threads.add(thread)
 
     def _work(self) -> None:
         while True:

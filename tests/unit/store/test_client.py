@@ -435,6 +435,22 @@ async def test_bulk_bytes_move_in_transfer_threads_and_the_rest_in_others():
 
 
 @trio_test
+async def test_a_request_for_which_no_thread_can_be_started_is_asked_again(monkeypatch):
+    really = trio.to_thread.run_sync
+    refusals = iter([True, False])
+
+    async def reluctant(*args, **kwargs):
+        if next(refusals):
+            raise RuntimeError("can't start new thread")
+        return await really(*args, **kwargs)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", reluctant)
+    client = StoreClient(threaded(), request_timeout=30)
+    assert (await client.head(b"a")).size == 100
+    assert client.stats.retries == 1
+
+
+@trio_test
 async def test_a_cancelled_look_is_abandoned_at_once():
     hold = Hold(threading.Event())
     client = StoreClient(threaded(Rule("head", hold)), request_timeout=30)

@@ -6,12 +6,15 @@ import gc
 import random
 import threading
 import weakref
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 import pytest
 import trio
 from trio.testing import trio_test, wait_all_tasks_blocked
 
-from ossfs.store.transfer import TransferPool
+from ossfs.store.errors import Unavailable
+from ossfs.store.transfer import TransferPool, TransferStatistics
 
 
 class Gate:
@@ -232,6 +235,93 @@ async def test_under_random_cancellation_every_job_runs_or_is_dropped_and_no_cal
             nursery.start_soon(one, n)
     assert returned == set(range(1_000))
     assert pool.statistics().outstanding == 0
+    await pool.aclose()
+
+
+@pytest.fixture
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a switch: once it is thrown no thread of a pool can be started."""
+    really = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("ossfs-transfer"):
+            raise RuntimeError("can't start new thread")
+        really(thread)
+
+    return lambda: monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@trio_test
+async def test_a_job_for_which_no_thread_can_be_started_waits_for_those_there_are(no_more_threads):
+    pool = TransferPool(4)
+    gate = Gate()
+    ran: list[str] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run, gate)
+        await gate.wait_entered()
+        no_more_threads()
+        nursery.start_soon(pool.run, lambda: ran.append("demand"))
+        nursery.start_soon(lambda: pool.run(lambda: ran.append("prefetch"), prefetch=True))
+        await wait_all_tasks_blocked()
+        assert ran == []
+        assert pool.statistics().threads == 1
+        gate.release.set()
+    assert sorted(ran) == ["demand", "prefetch"]
+    await pool.aclose()
+
+
+@trio_test
+async def test_without_any_thread_a_job_fails_at_once_and_leaves_nothing_behind(
+    no_more_threads, monkeypatch
+):
+    pool = TransferPool(4)
+    ran: list[str] = []
+    no_more_threads()
+    for prefetch in (False, True):
+        with pytest.raises(Unavailable, match="can't start new thread"):
+            await pool.run(lambda: ran.append("too late"), prefetch=prefetch)
+    assert pool.statistics() == TransferStatistics(0, 0, 0, 0)
+    monkeypatch.undo()
+    await pool.run(lambda: ran.append("later"))
+    assert ran == ["later"]
+    await pool.aclose()
+
+
+@trio_test
+async def test_a_pool_whose_thread_never_started_closes_at_once(no_more_threads):
+    pool = TransferPool(1)
+    no_more_threads()
+    with pytest.raises(Unavailable):
+        await pool.run(lambda: None)
+    await pool.aclose()
+
+
+@trio_test
+async def test_a_thread_about_to_leave_stays_for_a_job_that_has_just_come():
+    class Tickets(SimpleQueue[bool]):
+        """Found empty by the thread at the very moment the second ticket is put."""
+
+        looks = puts = 0
+        second = threading.Event()
+
+        def get(self, *args: object, **kwargs: object) -> bool:
+            self.looks += 1
+            if self.looks == 2:
+                assert self.second.wait(10)
+                raise Empty
+            return super().get(*args, **kwargs)
+
+        def put(self, ticket: bool) -> None:
+            super().put(ticket)
+            self.puts += 1
+            if self.puts == 2:
+                self.second.set()
+
+    pool = TransferPool(1)
+    pool._tickets = Tickets()
+    for _ in range(2):
+        with trio.fail_after(10):
+            assert await pool.run(lambda: 5) == 5
     await pool.aclose()
 
 
