@@ -3,9 +3,10 @@
 `getaddrinfo` can block for half a minute and cannot be interrupted, so a name is
 looked up on a daemon thread of its own, at most one at a time, and whoever needs
 it waits no longer than it may. Answers are kept for half a minute; when a fresh
-look-up fails the last good answer still serves, since a name server that is down
-for a moment is no reason to fail a mount whose server is up. Addresses written
-as numbers never wait.
+look-up fails, or takes so long that no time would be left to connect, the last
+good answer still serves, since a name server that is down for a moment is no
+reason to fail a mount whose server is up. A look-up that hangs goes on, and its
+answer counts when it comes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ class Resolver:
     """Seconds an answer is used before the name is looked up again."""
 
     patience = 5.0
-    """Seconds the last good answer is used after a look-up has failed."""
+    """Seconds the last good answer is used after a look-up has failed or hung."""
+
+    share = 0.25
+    """Part of the time to connect that a look-up may take where an older answer would do."""
 
     def __init__(
         self,
@@ -65,19 +69,32 @@ class Resolver:
             if self._now() < self._fresh_until:
                 return self._known
             if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="ossfs-resolver", daemon=True).start()
+                self._start()
+            begun = time.monotonic()
+            until = begun + self.share * (deadline - begun) if self._known else deadline
             came = self._round
-            while self._round == came:
-                left = deadline - time.monotonic()
+            while self._running and self._round == came:
+                left = until - time.monotonic()
                 if left <= 0:
-                    if self._known:
-                        return self._known
-                    raise DeadlineExceeded(f"looking up {self._host} took too long")
+                    if not self._known:
+                        raise DeadlineExceeded(f"looking up {self._host} took too long")
+                    # Nobody else need wait for the same look-up.
+                    self._fresh_until = self._now() + self.patience
+                    break
                 self._condition.wait(left)
             if self._known:
                 return self._known
             raise Unavailable(f"cannot look up {self._host}: {self._failure}")
+
+    def _start(self) -> None:
+        """Begin a look-up; without a thread for it there is only what is known."""
+        looking = threading.Thread(target=self._run, name="ossfs-resolver", daemon=True)
+        try:
+            looking.start()
+        except (RuntimeError, MemoryError) as error:
+            self._failure = f"no thread for it: {error}"
+        else:
+            self._running = True
 
     def _run(self) -> None:
         failure = ""

@@ -274,6 +274,56 @@ def test_a_hung_name_server_is_waited_for_until_the_deadline_only() -> None:
     release.set()
 
 
+def test_a_known_address_serves_while_a_name_server_hangs_and_there_is_time_to_connect() -> None:
+    release = threading.Event()
+    hanging = threading.Event()
+    now = [0.0]
+
+    with CannedServer([OK, CLOSE], [OK, CLOSE], [OK]) as server, transport_to(server) as transport:
+        found = [SocketAddress(socket.AF_INET, ("127.0.0.1", server.port))]
+
+        def hang(host: str, port: int) -> list[SocketAddress]:
+            if now[0]:
+                hanging.set()
+                release.wait(LONG)
+            return found
+
+        transport._resolver = Resolver("example.test", server.port, hang, lambda: now[0])
+        transport._connect_timeout = 2.0
+        transport.max_idle = -1.0
+        get(transport).read()
+        now[0] += Resolver.lifetime
+        begun = time.monotonic()
+        assert get(transport).read() == b"hello"
+        waited = time.monotonic() - begun
+        assert Resolver.share * 2.0 <= waited < 2.0
+        assert hanging.is_set()
+        # Whoever comes next does not wait for the same look-up again.
+        begun = time.monotonic()
+        assert get(transport).read() == b"hello"
+        assert time.monotonic() - begun < waited
+        release.set()
+
+
+def test_a_look_up_without_a_thread_is_unavailable_and_the_next_one_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    found = [SocketAddress(socket.AF_INET, ("127.0.0.1", 80))]
+    now = [0.0]
+    resolver = Resolver("example.test", 80, lambda host, port: found, lambda: now[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Unavailable, match=r"example\.test: .*can't start new thread"):
+            resolver.addresses(soon())
+    assert resolver.addresses(soon()) == found
+    now[0] += Resolver.lifetime
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert resolver.addresses(soon()) == found
+
+
 def test_a_name_nobody_knows_is_unavailable() -> None:
     def unknown(host: str, port: int) -> list[SocketAddress]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
