@@ -39,7 +39,7 @@ from ossfs.store.api import (
     Store,
     UploadPart,
 )
-from ossfs.store.errors import Expired, StoreError, Throttled
+from ossfs.store.errors import Expired, StoreError, Throttled, Unavailable
 from ossfs.store.retry import RetryPolicy
 from ossfs.store.runner import Carrier, InlineRunner, Runner, ThreadRunner
 from ossfs.store.transfer import TransferPool
@@ -136,18 +136,26 @@ class StoreClient:
         start_after: bytes = b"",
         max_keys: int = 1_000,
     ) -> ListPage:
-        """Return keys under `prefix` after `start_after`, or the page that `token` names."""
-        return await self._request(
-            Flight("list_page", prefix),
-            lambda deadline: self._store.list_page(
+        """Return keys under `prefix` after `start_after`, or the page that `token` names.
+
+        A page that leads to itself is Unavailable: its reader would never come to an end.
+        """
+
+        def one_attempt(deadline: float) -> ListPage:
+            page = self._store.list_page(
                 prefix,
                 delimiter=delimiter,
                 token=token,
                 start_after=start_after,
                 max_keys=max_keys,
                 deadline=deadline,
-            ),
-            carrier=Carrier.ABANDONABLE,
+            )
+            if token is not None and page.next_token == token:
+                raise Unavailable("the listing does not move on", key=prefix)
+            return page
+
+        return await self._request(
+            Flight("list_page", prefix), one_attempt, carrier=Carrier.ABANDONABLE
         )
 
     async def get_range_into(

@@ -318,6 +318,17 @@ async def test_a_copy_onto_itself_with_if_match_is_not_repeated(store, mock_cloc
 
 
 @trio_test
+async def test_a_listing_that_leads_to_itself_ends_in_an_error(store, mock_clock, expect_log):
+    expect_log("list_page '' failed after 5 attempt.*does not move on")
+    store.put(b"b", [b""], deadline=0)
+    client = client_of(store)
+    first = await client.list_page(b"", max_keys=1)
+    store.list_page = lambda *args, **kwargs: first
+    with pytest.raises(Unavailable):
+        await client.list_page(b"", token=first.next_token)
+
+
+@trio_test
 async def test_symlinks_are_read_as_they_were_made(store, mock_clock):
     client = client_of(store)
     await client.put_symlink(b"link", b"a")
