@@ -310,6 +310,18 @@ def test_no_answer_in_time_is_the_deadline_whichever_way_the_request_went() -> N
         assert caught.value.key == b"k"
 
 
+def test_the_token_of_a_page_goes_back_as_the_server_means_it() -> None:
+    page = (
+        "<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>{more}</IsTruncated>"
+        "<NextContinuationToken>Cgt4L3krPQ%3D%3D</NextContinuationToken></ListBucketResult>"
+    )
+    pages = [reply(200, page.format(more=more).encode(), ID) for more in ("true", "false")]
+    with store_on(pages) as (store, server):
+        first = store.list_page(b"", deadline=soon())
+        assert store.list_page(b"", token=first.next_token, deadline=soon()).next_token is None
+    assert b"&continuation-token=Cgt4L3krPQ%3D%3D " in server.requests[1]
+
+
 # -- ranged reads -----------------------------------------------------------------------------
 
 
