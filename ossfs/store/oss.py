@@ -566,6 +566,7 @@ class OssStore:
             reply.read(_ERROR_BODY),
             key=key,
             bucket=self._bucket_name,
+            head=reply.method == "HEAD",
             temporary_keys=bool(self._credentials.get().token),
             conditional=conditional,
         )

@@ -1,19 +1,25 @@
 """The one table from what OSS answers to what it means.
 
 A failure is told by its HTTP status and OSS's own code, never by a class of some
-SDK. The code is looked up first, then the shapes a family of codes has, then the
-status alone. A 404 is absence only when OSS itself said so: it has a request id,
-and no code that means something else; the 404 of a proxy in between is no reason
-to believe that a file is gone.
+SDK. A 5xx is the server's trouble whatever code it carries; else the code is looked
+up first, then the status alone.
+
+Absence is believed only when OSS itself said so, since it makes `rsync --delete`
+delete: a 404 with OSS's request id and a code that means absence. A HEAD has no body
+for the code: it travels base64-encoded in x-oss-err (as oss2 2.19.1 reads it), and
+where OSS sends none, as it did for years (aliyun-oss-c-sdk issue 3), the request id
+is enough, for nothing but the object or its bucket can be missing then. Of the
+fine-grained x-oss-ec, which OSS warns not to rely on, only a missing bucket is
+believed. Every other 404, a proxy's above all, is trouble that may pass.
 
 Sources: https://www.alibabacloud.com/help/en/oss/support/http-status-codes and
-its pages for 400, 403, 404, 409, 412, 416, 429 and 503; oss2 2.19.1 for HEAD,
-whose error body travels base64-encoded in x-oss-err.
+its pages for 400, 403, 404, 409, 412, 416, 429 and 503, and .../oss/error-responses.
 """
 
 from __future__ import annotations
 
 import binascii
+import re
 import time
 from base64 import b64decode
 from collections.abc import Mapping
@@ -43,11 +49,6 @@ from ossfs.store.listing import ErrorReply, parse_error
 from ossfs.store.reply import natural
 
 _BY_CODE: dict[str, type[StoreError]] = {
-    # absence
-    "NoSuchKey": NotFound,
-    "SymlinkTargetNotExist": NotFound,
-    "NoSuchBucket": NoBucket,
-    "NoSuchUpload": NoUpload,
     # refusal
     "AccessDenied": Denied,
     "InvalidAccessKeyId": Denied,
@@ -71,11 +72,19 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "IncompleteBody": Unavailable,
     "BadRequest": Unavailable,
     "OperationAborted": Unavailable,
-    # pressure
-    "SlowDown": Throttled,
-    "ServiceBusy": Throttled,
 }
-_THROTTLE_MARKS = ("QpsLimitExceeded", "RateLimitExceeded", "RequestLimitExceeded", "Throttl")
+_MISSING: dict[str, type[StoreError]] = {
+    "NoSuchKey": NotFound,
+    "SymlinkTargetNotExist": NotFound,
+    "NoSuchBucket": NoBucket,
+    "NoSuchUpload": NoUpload,
+}
+"""What a code means in a 404, and in nothing else."""
+_NO_SUCH_BUCKET = "0015-00000101"
+"""The x-oss-ec of NoSuchBucket."""
+_THROTTLED = re.compile(
+    "QpsLimitExceeded|RateLimitExceeded|RequestLimitExceeded|Throttl|^SlowDown$|^ServiceBusy$"
+)
 _BY_STATUS: dict[int, type[StoreError]] = {
     400: Invalid,
     401: Denied,
@@ -104,21 +113,27 @@ def error_of(
     *,
     key: bytes = b"",
     bucket: str = "",
+    head: bool = False,
     temporary_keys: bool = False,
     conditional: bool = False,
 ) -> StoreError:
     """Return what a reply that is no success means.
 
-    `temporary_keys`: the request was signed with an STS token; `conditional`: it had If-Match.
+    `head`: the request was a HEAD; `temporary_keys`: it was signed with an STS token;
+    `conditional`: it had If-Match.
     """
     reply = parse_error(body)
-    if not reply.code and (encoded := headers.get("x-oss-err")):
+    encoded = headers.get("x-oss-err")
+    if not reply.code and encoded:
         reply = _decoded(encoded)
-    code = reply.code
     request_id = headers.get("x-oss-request-id", "")
+    if head and status == 404 and request_id and not encoded:
+        no_bucket = headers.get("x-oss-ec") == _NO_SUCH_BUCKET
+        reply = ErrorReply("NoSuchBucket" if no_bucket else "NoSuchKey", "")
+    code = reply.code
     kind = _kind_of(status, code, bool(request_id), temporary_keys, conditional)
     error = kind(
-        _message(status, reply, bool(request_id), bucket),
+        _message(kind, status, reply, bool(request_id), bucket),
         key=key,
         status=status,
         code=code,
@@ -138,23 +153,27 @@ def _kind_of(
     if status == 416 and conditional:
         # The version that was asked for is longer than this; OSS may look at the range first.
         return Changed
+    if _THROTTLED.search(code):
+        return Throttled
+    if status >= 500:
+        return Unavailable
+    if status == 404:
+        if not (from_oss and code):
+            return Unavailable
+        # NoSuchVersion, NoSuchWebsiteConfiguration and the like say nothing about the object.
+        return _MISSING.get(code, StoreError)
     if code == "InvalidAccessKeyId" and temporary_keys:
         return Expired
-    if code in _BY_CODE:
-        return _BY_CODE[code]
-    if any(mark in code for mark in _THROTTLE_MARKS):
-        return Throttled
-    if status == 404:
-        # NoSuchVersion, NoSuchWebsiteConfiguration and the like say nothing about the object.
-        return (StoreError if code else NotFound) if from_oss else Unavailable
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    return Unavailable if status >= 500 else StoreError
+    return _BY_CODE.get(code) or _BY_STATUS.get(status, StoreError)
 
 
-def _message(status: int, reply: ErrorReply, from_oss: bool, bucket: str) -> str:
-    if reply.code == "NoSuchBucket":
+def _message(
+    kind: type[StoreError], status: int, reply: ErrorReply, from_oss: bool, bucket: str
+) -> str:
+    if kind is NoBucket:
         return f"there is no bucket {bucket!r} at this endpoint"
+    if status == 404 and kind is Unavailable and not from_oss:
+        return "the server answers 404, and not as OSS does: is there a proxy in between?"
     if reply.code in _ADVICE:
         return _ADVICE[reply.code]
     if reply.message:

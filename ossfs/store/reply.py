@@ -72,6 +72,7 @@ class Reply:
         "_line_due",
         "headers",
         "length",
+        "method",
         "status",
     )
 
@@ -85,6 +86,8 @@ class Reply:
         headers: Headers,
         keep: bool,
     ) -> None:
+        self.method = method
+        """Of the request: what a 404 means depends on it."""
         self.status = status
         self.headers = headers
         self.length: int | None = None

@@ -96,6 +96,14 @@ ROWS: list[tuple[int, str, type[StoreError]]] = [
     (404, "NoSuchBucket", NoBucket),
     (404, "NoSuchUpload", NoUpload),
     (404, "NoSuchVersion", StoreError),
+    (400, "NoSuchKey", Invalid),
+    (403, "NoSuchKey", Denied),
+    (410, "NoSuchKey", StoreError),
+    (500, "NoSuchKey", Unavailable),
+    (502, "NoSuchBucket", Unavailable),
+    (503, "NoSuchUpload", Unavailable),
+    (500, "AccessDenied", Unavailable),
+    (500, "FileAlreadyExists", Unavailable),
     (403, "AccessDenied", Denied),
     (403, "SignatureDoesNotMatch", Denied),
     (403, "InvalidAccessKeyId", Denied),
@@ -131,6 +139,8 @@ ROWS: list[tuple[int, str, type[StoreError]]] = [
     (503, "MetaOperationQpsLimitExceeded", Throttled),
     (503, "TotalQpsLimitExceeded", Throttled),
     (503, "ActiveRequestLimitExceeded", Throttled),
+    (503, "SlowDown", Throttled),
+    (503, "ServiceBusy", Throttled),
     (504, "GatewayTimeout", Unavailable),
 ]
 
@@ -162,7 +172,12 @@ def test_an_answer_means_the_same_whichever_way_it_came(
         (in_header(403, "InvalidObjectState"), Archived),
         (in_header(412, "PreconditionFailed"), Changed),
         (reply(404, b"", ID), NotFound),
-        (reply(404, b"", ID, "x-oss-err: not base64!"), NotFound),
+        (reply(404, b"", ID, "x-oss-ec: 0026-00000001"), NotFound),
+        (reply(404, b"", ID, "x-oss-ec: 0015-00000101"), NoBucket),
+        (reply(404, b"", ID, "x-oss-err: not base64!"), Unavailable),
+        (reply(404, b"", "x-oss-ec: 0026-00000001"), Unavailable),
+        (in_header(404, "NoSuchKey").replace(ID.encode(), b"X: y"), Unavailable),
+        (reply(500, b"", ID), Unavailable),
         (reply(404, b""), Unavailable),
         (reply(403, b"", ID), Denied),
         (reply(412, b"", ID), Changed),
@@ -170,7 +185,7 @@ def test_an_answer_means_the_same_whichever_way_it_came(
         (reply(503, b""), Unavailable),
         (reply(302, b"", "Location: http://elsewhere/"), StoreError),
     ],
-    ids=range(13),
+    ids=range(18),
 )
 @pytest.mark.parametrize("full", [False, True], ids=["meta", "full"])
 def test_a_head_is_judged_by_its_headers(answer: bytes, kind: type[StoreError], full: bool) -> None:
@@ -185,6 +200,29 @@ def test_a_404_of_some_proxy_is_not_absence(way: str) -> None:
     page = reply(404, b"<html>Not Found</html>", "Content-Type: text/html")
     with store_on([page]) as (store, _), pytest.raises(Unavailable, match="proxy"):
         WAYS[way](store)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchBucket", "NoSuchUpload"])
+def test_a_404_without_a_request_id_is_not_absence_whatever_it_says(way: str, code: str) -> None:
+    anonymous = xml(404, code).replace(ID.encode(), b"x-amz-request-id: 1")
+    with store_on([anonymous]) as (store, _), pytest.raises(Unavailable, match="proxy"):
+        WAYS[way](store)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("body", [b"", b"<html>Not Found</html>"])
+def test_a_404_to_anything_but_a_head_says_what_is_missing_or_is_not_absence(
+    way: str, body: bytes
+) -> None:
+    with store_on([reply(404, body, ID)]) as (store, _), pytest.raises(Unavailable):
+        WAYS[way](store)
+
+
+def test_an_upload_is_not_taken_for_gone_because_a_proxy_says_so() -> None:
+    anonymous = xml(404, "NoSuchUpload").replace(ID.encode(), b"Via: proxy")
+    with store_on([anonymous]) as (store, _), pytest.raises(Unavailable):
+        store.abort_upload(b"k", "id", deadline=soon())
 
 
 def test_an_unknown_key_id_means_an_expired_token_only_where_there_is_a_token() -> None:
