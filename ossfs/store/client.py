@@ -1,9 +1,11 @@
 """The bucket as trio tasks see it: `api.Store` made asynchronous, patient and accounted for.
 
-Every request is carried by a thread, has one deadline for all its attempts, and is repeated by
-the rules of `store.retry`, here and nowhere else. The clock of a request starts when its first
-attempt does, not while it stands in line for a thread. Mutations that must not happen twice are
-repeated only when the store certainly did not perform them.
+Every request has one deadline for all its attempts, and is repeated by the rules of
+`store.retry`, here and nowhere else. A thread carries it, but for a small GET that needs no
+waiting: its first attempt is made on the loop. The clock of a request starts when its first
+attempt does, not while it stands in line for a thread: over a slow link those in line would fail
+though the store answers, and a prefetch would fail because demand goes before it. Mutations that
+must not happen twice are repeated only when the store certainly did not perform them.
 
 Invariant: no call returns, cancelled or not, while a thread may still touch its buffers.
 
@@ -18,7 +20,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar, cast
 
 import trio
@@ -40,6 +43,7 @@ from ossfs.store.api import (
     UploadPart,
 )
 from ossfs.store.errors import Expired, StoreError, Throttled, Unavailable
+from ossfs.store.exchange import Exchange
 from ossfs.store.retry import RetryPolicy
 from ossfs.store.runner import Carrier, InlineRunner, Runner, ThreadRunner
 from ossfs.store.transfer import TransferPool
@@ -176,12 +180,7 @@ class StoreClient:
         full; without `if_match` nothing would hold the rest to the same version, so then only
         a body that filled no buffer is asked for again. Demand goes before `prefetch`.
         """
-        if self._prompt is not None and if_match and len(buffers) == 1:
-            reply = await self._get_promptly(key, offset, buffers[0], if_match)
-            if reply is not None:
-                if on_filled is not None:
-                    on_filled(0)
-                return reply
+        exchange = self._begin_promptly(key, offset, buffers, if_match)
         flight = Flight("get_range_into", key)
         filled = 0
 
@@ -210,32 +209,23 @@ class StoreClient:
             carrier=Carrier.PREFETCH if prefetch else Carrier.DEMAND,
             progress=lambda: filled,
             resumable=lambda: if_match is not None or filled == 0,
+            begun=partial(prompt.finish, exchange, buffers[0]) if exchange else None,
         )
-        self.stats.bytes_read += sum(len(buffer) for buffer in buffers)
+        if not filled and on_filled is not None:  # it was done at once
+            on_filled(0)
+        self.stats.bytes_read += sum([len(buffer) for buffer in buffers])
         return reply
 
-    async def _get_promptly(
-        self, key: bytes, offset: int, buffer: memoryview, if_match: str
-    ) -> GetReply | None:
-        """Try a small GET on the loop itself; None leaves it to the threads."""
-        if self._prompt is None or len(buffer) > prompt.LIMIT:
+    def _begin_promptly(
+        self, key: bytes, offset: int, buffers: Sequence[memoryview], if_match: str | None
+    ) -> Exchange | None:
+        """Send a small GET from the loop itself, if that needs no waiting."""
+        if self._prompt is None or not if_match or len(buffers) != 1:
             return None
-        flight = Flight("get_range_into", key)
-        flight.attempts = 1
-        self._watch.add(flight)
-        try:
-            reply = await prompt.get_promptly(
-                self._prompt, key, offset, buffer, if_match, self._timeout
-            )
-        except StoreError as error:
-            self._failed(flight, error)
-            raise
-        finally:
-            self._watch.remove(flight)
-        if reply is not None:
-            self.stats.count_request(flight.op)
-            self.stats.bytes_read += len(buffer)
-        return reply
+        size = len(buffers[0])
+        if offset < 0 or not 0 < size <= prompt.LIMIT:
+            return None
+        return self._prompt.begin_range(key, offset, size, if_match)
 
     async def get_symlink(self, key: bytes) -> bytes:
         """Return the key that the symlink object `key` names."""
@@ -401,8 +391,13 @@ class StoreClient:
         idempotent: bool = True,
         progress: Callable[[], int] = lambda: 0,
         resumable: Callable[[], bool] = lambda: True,
+        begun: Callable[[float], Awaitable[T | None]] | None = None,
     ) -> T:
-        """Run `call(deadline)` until it succeeds or `RetryPolicy` gives up."""
+        """Run `call(deadline)` until it succeeds or `RetryPolicy` gives up.
+
+        `begun(seconds)` awaits an attempt that is under way already, without a thread; None from
+        it means that a thread must ask again.
+        """
         deadline: float | None = None
         failures = 0
         reached = 0
@@ -422,6 +417,14 @@ class StoreClient:
                 flight.attempts += 1
                 stats.count_request(flight.op)
                 try:
+                    if begun is not None:
+                        first, begun = begun, None
+                        deadline = self._monotonic() + self._timeout
+                        result = await first(self._timeout)
+                        if result is not None:
+                            return result
+                        stats.retries += 1
+                        continue
                     return await self._runner.run(flight.op, flight.key, attempt, carrier)
                 except Expired as error:
                     if refreshed or not await self._refresh_once(generation):
@@ -429,6 +432,7 @@ class StoreClient:
                         raise
                     refreshed = True
                 except StoreError as error:
+                    error.key = error.key or flight.key
                     stats.throttled += isinstance(error, Throttled)
                     if progress() > reached:
                         reached, failures = progress(), 0

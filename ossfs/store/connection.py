@@ -146,6 +146,12 @@ class Connection:
         except BlockingIOError:
             return None
 
+    def receive_some_now(self) -> memoryview | None:
+        """Receive some of what is there, as receive_now does; good until the next call."""
+        view = memoryview(self._scratch)
+        arrived = self.receive_now(view)
+        return None if arrived is None else view[:arrived]
+
     def read_head(self, limits: Limits, *, peek: bool) -> bytes:
         """Return the status line and headers without the empty line; NoReply where nothing came.
 

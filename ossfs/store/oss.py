@@ -51,7 +51,7 @@ from ossfs.store.errors import (
     TooLarge,
     Unavailable,
 )
-from ossfs.store.exchange import Exchange, Unsuited
+from ossfs.store.exchange import Exchange, Refusal, Unsuited
 from ossfs.store.listing import parse_page
 from ossfs.store.oss2_session import NOWHERE, Call, ProviderForOss2, Session
 from ossfs.store.oss_errors import error_of
@@ -67,7 +67,7 @@ from ossfs.store.oss_wire import (
     storable,
     uploaded,
 )
-from ossfs.store.reply import Headers, Reply, natural
+from ossfs.store.reply import BODYLESS, Headers, Reply, natural
 from ossfs.store.signing import Pairs, encode_query, make_signer, quote_key
 from ossfs.store.transport import Transport
 
@@ -237,17 +237,26 @@ class OssStore:
         except NotFound:
             return None  # the general path words the answer
 
-        def check(status: int, headers: Headers, wanted: int) -> GetReply:
-            if status not in (200, 206):
-                raise Unsuited("not the bytes")
+        def check(status: int, headers: Headers, wanted: int) -> GetReply | Refusal:
             try:
                 length = natural(headers.get("content-length", ""))
-                return checked_head(status, headers, length, offset, wanted, if_match)
             except ValueError:
-                raise Unsuited("no length") from None
-            except StoreError as error:
-                error.key = key
-                raise
+                length = None
+            if "transfer-encoding" in headers or status in BODYLESS:
+                length = None
+            if 200 <= status < 300:
+                if length is None:
+                    raise Unsuited("a reply without a length")
+                return checked_head(status, headers, length, offset, wanted, if_match)
+
+            def meaning(body: bytes) -> StoreError:
+                return self._meaning("GET", status, headers, body, key, conditional=True)
+
+            if length is not None and length <= _ERROR_BODY:
+                return Refusal(length, meaning)
+            if status >= 500 or status == 429:
+                raise meaning(b"")  # not to be asked again at once for the sake of its wording
+            raise Unsuited("a refusal without a length")
 
         target, lines = self._signed(
             "GET", key, (), _STANDARD_RANGES, _range_lines(offset, size, if_match)
@@ -559,14 +568,28 @@ class OssStore:
 
     def _error(self, reply: Reply, key: bytes, conditional: bool) -> StoreError:
         """Read the rest of a reply that is no success and say what it means."""
-        status, headers = reply.status, reply.headers
+        body = reply.read(_ERROR_BODY)
+        return self._meaning(
+            reply.method, reply.status, reply.headers, body, key, conditional=conditional
+        )
+
+    def _meaning(
+        self,
+        method: str,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        key: bytes,
+        *,
+        conditional: bool,
+    ) -> StoreError:
         return error_of(
             status,
             headers,
-            reply.read(_ERROR_BODY),
+            body,
             key=key,
             bucket=self._bucket_name,
-            head=reply.method == "HEAD",
+            head=method == "HEAD",
             temporary_keys=bool(self._credentials.get().token),
             conditional=conditional,
         )

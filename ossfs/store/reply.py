@@ -23,7 +23,8 @@ _DRAIN = 64 * 1024
 """Unread bytes worth receiving to keep a connection."""
 _LAST_CHUNK = 0.1
 """Seconds that a kept connection is worth waiting for, once all that was wanted is here."""
-_BODYLESS = (204, 304)
+BODYLESS = (204, 304)
+"""Statuses after which no body comes, whatever length is told."""
 _UNNAMED = re.compile(r"[\x00-\x20\x7f]")
 _NATURAL = re.compile(r"[0-9]{1,20}")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
@@ -51,6 +52,9 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._by_name[name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._by_name
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -101,7 +105,7 @@ class Reply:
         """Bytes still to come of the body, or of the current chunk."""
         self._line_due = False
         """Whether an empty line comes before the next chunk."""
-        if method == "HEAD" or status in _BODYLESS:
+        if method == "HEAD" or status in BODYLESS:
             self.length = 0
         elif "transfer-encoding" in headers:
             if headers["transfer-encoding"].lower() != "chunked":

@@ -31,7 +31,7 @@ from urllib.parse import unquote, urlsplit
 from ossfs.store.api import Buffer, GetReply
 from ossfs.store.connection import Connection, Limits, NoReply
 from ossfs.store.errors import DeadlineExceeded, Invalid, Unavailable
-from ossfs.store.exchange import Exchange, Unsuited
+from ossfs.store.exchange import Exchange, Refusal
 from ossfs.store.reply import Headers, Reply, parse_head
 from ossfs.store.resolver import Resolver
 
@@ -154,8 +154,8 @@ class Transport:
         else:
             pieces = [head + b"\r\n"]
         connection = self._take_idle() or self._connect(limits)
-        fresh = not connection.used
         while True:
+            fresh = not connection.used
             try:
                 return self._exchange(connection, method, pieces, limits, expect, while_waiting)
             except NoReply as error:
@@ -167,21 +167,22 @@ class Transport:
                 raise Unavailable(
                     f"the connection to {self.name} was lost: {error.strerror or error}"
                 ) from error
-            except BaseException:
+            except BaseException as error:
                 connection.close()
+                if not fresh and isinstance(error, Unavailable):
+                    self._distrust(connection)
                 raise
             connection = self._connect(limits)
-            fresh = True
 
     def begin(
         self,
         target: str,
         headers: bytes,
-        check: Callable[[int, Headers, int], GetReply],
+        check: Callable[[int, Headers, int], GetReply | Refusal],
     ) -> Exchange | None:
         """Send a GET over an idle connection without blocking; None where that cannot be done.
 
-        `check(status, headers, size)` judges the reply for a body of `size` bytes.
+        `check(status, headers, size)` judges the reply to a request for `size` bytes.
         """
         if self._tls is not None:
             return None
@@ -195,14 +196,7 @@ class Transport:
         if not sent:
             connection.close()
             return None
-
-        def judge(head: bytes, size: int) -> GetReply:
-            status, reply_headers, keep = parse_head(head)
-            if not keep or "transfer-encoding" in reply_headers:
-                raise Unsuited("not a plain reply")
-            return check(status, reply_headers, size)
-
-        return Exchange(connection, judge, self.put_back)
+        return Exchange(connection, check, self.put_back, self._distrust)
 
     def close(self) -> None:
         """Close the idle connections and break off those in use, whose calls fail at once."""
@@ -233,14 +227,26 @@ class Transport:
         connection.idle_since = now
         connection.used = True
         self._idle.append(connection)
+        self._drop_idle(now - self.max_idle)
+
+    def _distrust(self, connection: Connection) -> None:
+        """Drop what has been idle for as long as a kept connection that turned out to be dead.
+
+        Whatever forgot the one (a firewall, a server that was restarted) has forgotten the others
+        too, and each would cost the next request its time again.
+        """
+        self._drop_idle(connection.idle_since)
+
+    def _drop_idle(self, since: float) -> None:
+        """Close the connections that have been idle since then or longer."""
         # The oldest are at the left; another thread may take one in between, hence the loop's
         # second look at what it got.
-        while self._idle and self._idle[0].idle_since < now - self.max_idle:
+        while self._idle and self._idle[0].idle_since <= since:
             try:
                 oldest = self._idle.popleft()
             except IndexError:
                 return
-            if oldest.idle_since < now - self.max_idle:
+            if oldest.idle_since <= since:
                 oldest.close()
             else:
                 self._idle.append(oldest)

@@ -38,6 +38,20 @@ def test_a_replayed_request_is_replayed_only_once() -> None:
         assert server.connections == 2
 
 
+def test_a_kept_connection_that_says_nothing_discredits_those_kept_as_long() -> None:
+    with (
+        CannedServer([OK, SILENCE], [OK, SILENCE], [OK]) as server,
+        transport_to(server) as transport,
+    ):
+        answers = [get(transport), get(transport)]
+        for answer in answers:
+            answer.read()
+        with pytest.raises(Unavailable, match="silent"):
+            get(transport, silence=0.05)
+        assert get(transport, silence=LONG).read() == b"hello"
+        assert server.connections == 3
+
+
 FORGED = reply(200, b"forged")
 
 

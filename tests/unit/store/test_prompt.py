@@ -5,19 +5,32 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
 import trio
 
 from ossfs.credentials import Credentials, StaticCredentials
+from ossfs.store import prompt
 from ossfs.store.client import StoreClient
-from ossfs.store.errors import Changed, DeadlineExceeded
+from ossfs.store.errors import (
+    Archived,
+    Changed,
+    DeadlineExceeded,
+    Denied,
+    Invalid,
+    NotFound,
+    StoreError,
+    Transient,
+)
 from ossfs.store.oss import OssStore
+from ossfs.store.retry import RetryPolicy
 from ossfs.store.transfer import TransferPool
-from tests.support.canned import CLOSE, SILENCE, CannedServer
+from tests.support.canned import CLOSE, HANG_UP, RESET, SILENCE, CannedServer, Step
 
 KEYS = StaticCredentials(Credentials("id", "secret"))
 BODY = b"0123456789"
+NEVER = RetryPolicy(attempts=1)
 
 
 def reply(
@@ -45,11 +58,15 @@ def get(
     *,
     size: int = 10,
     timeout: float = 10.0,
+    retry: RetryPolicy | None = None,
+    refresh: Callable[[], bool] = lambda: False,
     check: Callable[[StoreClient], None] | None = None,
 ) -> bytes:
     async def main() -> bytes:
         pool = TransferPool(2)
-        client = StoreClient(store, request_timeout=timeout, transfer=pool)
+        client = StoreClient(
+            store, request_timeout=timeout, transfer=pool, retry=retry, refresh=refresh
+        )
         view = memoryview(bytearray(size))
         try:
             await client.get_range_into(b"key", 0, [view], if_match="E1")
@@ -113,24 +130,199 @@ def test_a_changed_object_is_told_from_the_etag() -> None:
 @pytest.mark.parametrize(
     "odd",
     [
-        b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 206 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"nonsense\r\n\r\n",
-        reply(extra="Connection: close\r\n"),
-        reply(BODY + b"more"),
-        reply(BODY[:-3]),
+        b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b'HTTP/1.1 206 OK\r\nETag: "E1"\r\n\r\n',
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+        reply(extra=f"X: {'x' * 40_000}\r\n"),
     ],
-    ids=["error", "chunked", "nonsense", "closing", "too long", "too short"],
+    ids=["chunked", "chunked refusal", "no length", "no body", "long head"],
 )
-def test_whatever_is_not_simple_is_asked_again_through_a_thread(odd: bytes) -> None:
-    with CannedServer([reply(), odd], [reply()]) as server:
+def test_whatever_is_not_simple_is_asked_again_at_once_through_a_thread(odd: bytes) -> None:
+    with CannedServer([reply(), odd], [odd if len(odd) > 40_000 else reply()]) as server:
         store = store_on(server)
         warm(store)
         taken = exchanged(store)
-        assert get(store) == BODY
+        assert get(store, retry=NEVER, check=lambda client: _counted(client, 2)) == BODY
         assert taken == [True]
         assert server.connections == 2
         store.close()
+
+
+@pytest.mark.parametrize("end", [HANG_UP, CLOSE, RESET], ids=repr)
+def test_a_connection_that_was_dead_already_costs_no_attempt(end: Step) -> None:
+    with CannedServer([reply(), end], [reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        assert get(store, retry=NEVER) == BODY
+        assert server.connections == 2
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"],
+        [b"nonsense\r\n\r\n"],
+        [reply(BODY + b"more")],
+        [reply(BODY[:-3])],
+        [reply()[:-3], CLOSE],
+        [reply()[:20], CLOSE],
+        [reply()[:20], RESET],
+    ],
+    ids=["error", "nonsense", "too long", "too short", "no end", "no head", "reset"],
+)
+def test_an_attempt_that_fails_on_the_loop_is_repeated_by_the_rules(
+    bad: list[bytes | Step], expect_log: Callable[[str], None]
+) -> None:
+    expect_log(r"failed after 1 attempt\(s\)")
+    for retry in (RetryPolicy(), NEVER):
+        with CannedServer([reply(), *bad], [reply()]) as server:
+            store = store_on(server)
+            warm(store)
+            if retry is NEVER:
+                with pytest.raises(Transient) as caught:
+                    get(store, retry=retry)
+                assert caught.value.key == b"key"
+                assert server.connections == 1
+            else:
+                assert get(store, check=lambda client: _counted(client, 2)) == BODY
+                assert server.connections == 2
+            store.close()
+
+
+def test_a_reply_after_which_the_connection_is_closed_is_taken_all_the_same() -> None:
+    with CannedServer([reply(), reply(extra="Connection: close\r\n")], [reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        taken = exchanged(store)
+        assert get(store) == get(store) == BODY
+        assert taken == [True, False]
+        store.close()
+
+
+def test_what_arrives_right_behind_a_reply_costs_its_connection() -> None:
+    with CannedServer([reply(), reply() + reply(b"forged-10b")], [reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        taken = exchanged(store)
+        assert get(store) == get(store) == BODY
+        assert taken == [True, False]
+        store.close()
+
+
+def test_the_get_asks_for_exactly_its_bytes_of_exactly_its_version() -> None:
+    with CannedServer([reply(), reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        get(store)
+        store.close()
+    for line in (b"Range: bytes=0-9", b'If-Match: "E1"', b"x-oss-range-behavior: standard"):
+        assert b"\r\n" + line + b"\r\n" in server.requests[1]
+
+
+def test_an_empty_range_is_never_sent() -> None:
+    with CannedServer([reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        with pytest.raises(Invalid):
+            get(store, size=0)
+        assert len(server.requests) == 1
+        store.close()
+
+
+# -- refusals ---------------------------------------------------------------------------------
+
+
+def refusal(status: int, code: str, *headers: str) -> list[bytes]:
+    """Compose a refusal that arrives in pieces."""
+    body = f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
+    lines = [f"HTTP/1.1 {status} Canned", "x-oss-request-id: R", *headers]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}"]).encode() + b"\r\n\r\n"
+    return [head[:9], head[9:], body[:5], body[5:]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refusal(404, "NoSuchKey"), NotFound),
+        (refusal(403, "InvalidObjectState"), Archived),
+        (refusal(403, "AccessDenied"), Denied),
+        (refusal(412, "PreconditionFailed"), Changed),
+        (refusal(416, "InvalidRange"), Changed),
+        (b"HTTP/1.1 412 No\r\nx-oss-request-id: R\r\nContent-Length: 0\r\n\r\n", Changed),
+    ],
+    ids=range(6),
+)
+def test_a_refusal_means_on_the_loop_what_it_means_elsewhere(
+    answer: bytes | list[bytes], kind: type[StoreError], expect_log: Callable[[str], None]
+) -> None:
+    if issubclass(kind, Denied):
+        expect_log("failed after 1 attempt")
+    with CannedServer([reply(), answer, reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        with pytest.raises(kind) as caught:
+            get(store)
+        assert type(caught.value) is kind
+        assert caught.value.key == b"key"
+        assert get(store) == BODY
+        assert server.connections == 1
+        store.close()
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\nRetry-After: 1\r\n\r\n0\r\n\r\n"
+
+
+class Impatient(RetryPolicy):
+    """Notes how long it was asked to wait, and does not."""
+
+    asked: ClassVar[list[float | None]] = []
+
+    def delay(self, error: StoreError, **kwargs: Any) -> float | None:
+        self.asked.append(error.retry_after if isinstance(error, Transient) else None)
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "throttled"),
+    [
+        (refusal(503, "DownloadTrafficRateLimitExceeded", "Retry-After: 1"), 1),
+        (refusal(429, "QpsLimitExceeded", "Retry-After: 1"), 1),
+        (refusal(503, "ServiceUnavailable", "Retry-After: 1"), 0),
+        (b"HTTP/1.1 429 Slow\r\n" + CHUNKED, 1),
+        (b"HTTP/1.1 503 Slow\r\n" + CHUNKED, 0),
+    ],
+    ids=range(5),
+)
+def test_a_server_that_asks_for_patience_is_heard_on_the_loop_too(
+    answer: bytes | list[bytes], throttled: int
+) -> None:
+    Impatient.asked.clear()
+    with CannedServer([reply(), answer, reply()], [reply()]) as server:
+        store = store_on(server)
+        warm(store)
+
+        def check(client: StoreClient) -> None:
+            _counted(client, 2)
+            assert (client.stats.retries, client.stats.throttled) == (1, throttled)
+
+        assert get(store, retry=Impatient(), check=check) == BODY
+        assert Impatient.asked == [1.0]
+        assert len(server.requests) == 3
+        store.close()
+
+
+def test_an_expired_token_is_refreshed_when_the_loop_meets_it() -> None:
+    with CannedServer([reply(), refusal(403, "SecurityTokenExpired"), reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        assert get(store, refresh=lambda: True) == BODY
+        assert len(server.requests) == 3
+        store.close()
+
+
+# -- surplus and silence ----------------------------------------------------------------------
 
 
 def test_a_connection_with_more_than_its_reply_is_not_used_on_the_loop() -> None:
@@ -148,11 +340,53 @@ def test_a_connection_with_more_than_its_reply_is_not_used_on_the_loop() -> None
         store.close()
 
 
-def test_a_reply_that_breaks_off_is_asked_again_through_a_thread() -> None:
-    with CannedServer([reply(), reply()[:-3], CLOSE], [reply()]) as server:
+def test_a_kept_connection_that_has_gone_silent_costs_little_and_its_like_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prompt, "SILENCE", 0.1)
+    for silent in (SILENCE, reply()[:20], reply()[:-3]):
+        with CannedServer([reply(), silent], [reply(), SILENCE], [reply()]) as server:
+            store = store_on(server)
+            warm(store)
+            first = store._transport._take_idle()
+            assert first is not None
+            warm(store)
+            store._transport.put_back(first)
+            begun = time.monotonic()
+            assert get(store, check=lambda client: _counted(client, 2)) == BODY
+            assert 0.1 <= time.monotonic() - begun < 2
+            assert server.connections == 3
+            store.close()
+
+
+def test_a_request_has_one_deadline_on_the_loop_and_in_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prompt, "SILENCE", 0.5)
+    deadlines: list[float] = []
+    with CannedServer([reply(), SILENCE], [reply()]) as server:
         store = store_on(server)
         warm(store)
-        assert get(store) == BODY
+        read = store.get_range_into
+
+        def recording(*args: Any, deadline: float, **kwargs: Any) -> object:
+            deadlines.append(deadline)
+            return read(*args, deadline=deadline, **kwargs)
+
+        store.get_range_into = recording  # type: ignore[assignment,method-assign]
+        begun = time.monotonic()
+        assert get(store, timeout=10.0) == BODY
+        assert deadlines[0] < begun + 10.4
+        store.close()
+
+
+def test_silence_may_cost_only_a_part_of_a_short_request() -> None:
+    with CannedServer([reply(), SILENCE], [reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        begun = time.monotonic()
+        assert get(store, timeout=2.0) == BODY
+        assert time.monotonic() - begun < 1.5
         store.close()
 
 
