@@ -53,6 +53,12 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 10.0
 """How long the bucket may take to answer at start; a mount command must not hang for a minute."""
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 20.0
+"""How long the server may be silent; both are less where a request has less time in all."""
+SILENCES = 3
+"""As many times may a server be waited for in vain within one request: it has other addresses, and
+a connection may be dead without a sign."""
 SWEEP_SECONDS = 2.0
 HEALTH_SECONDS = 60.0
 TASK_BYTES = 2 * 1024**2
@@ -280,6 +286,7 @@ def _start_pulse() -> None:
 
 
 def _open_store(options: MountOptions, credentials: CredentialsProvider) -> OssStore:
+    share = options.oss_request_timeout_ms / 1000 / SILENCES
     try:
         return OssStore(
             options.bucket,
@@ -287,6 +294,8 @@ def _open_store(options: MountOptions, credentials: CredentialsProvider) -> OssS
             credentials,
             region=options.oss_region,
             path_style=options.path_style,
+            connect_timeout=min(CONNECT_SECONDS, share),
+            read_timeout=min(READ_SECONDS, share),
         )
     except Invalid as error:
         raise UserError(str(error), ExitStatus.USAGE) from error
