@@ -42,9 +42,9 @@ from ossfs.store.api import (
     Store,
     UploadPart,
 )
-from ossfs.store.errors import Expired, StoreError, Throttled, Unavailable
+from ossfs.store.errors import StoreError, Throttled, Unavailable
 from ossfs.store.exchange import Exchange
-from ossfs.store.retry import RetryPolicy
+from ossfs.store.retry import RetryPolicy, may_need_new_keys
 from ossfs.store.runner import Carrier, InlineRunner, Runner, ThreadRunner
 from ossfs.store.transfer import TransferPool
 from ossfs.store.watch import ClientStats, Flight, RequestWatch
@@ -426,32 +426,31 @@ class StoreClient:
                         stats.retries += 1
                         continue
                     return await self._runner.run(flight.op, flight.key, attempt, carrier)
-                except Expired as error:
-                    if refreshed or not await self._refresh_once(generation):
-                        self._failed(flight, error)
-                        raise
-                    refreshed = True
                 except StoreError as error:
                     error.key = error.key or flight.key
                     stats.throttled += isinstance(error, Throttled)
-                    if progress() > reached:
-                        reached, failures = progress(), 0
-                    failures += 1
-                    if deadline is None:  # no thread could be started for it
-                        deadline = self._monotonic() + self._timeout
-                    wait = self._retry.delay(
-                        error,
-                        failures=failures,
-                        left=deadline - self._monotonic(),
-                        idempotent=idempotent and resumable(),
-                        rng=self._rng,
-                    )
-                    if wait is None:
-                        self._failed(flight, error)
-                        raise
-                    flight.error = error
-                    self._watch.report_slow()
-                    await trio.sleep(wait)
+                    outdated = may_need_new_keys(error) and not refreshed
+                    if outdated and await self._refresh_once(generation):
+                        refreshed = True
+                    else:
+                        if progress() > reached:
+                            reached, failures = progress(), 0
+                        failures += 1
+                        if deadline is None:  # no thread could be started for it
+                            deadline = self._monotonic() + self._timeout
+                        wait = self._retry.delay(
+                            error,
+                            failures=failures,
+                            left=deadline - self._monotonic(),
+                            idempotent=idempotent and resumable(),
+                            rng=self._rng,
+                        )
+                        if wait is None:
+                            self._failed(flight, error)
+                            raise
+                        flight.error = error
+                        self._watch.report_slow()
+                        await trio.sleep(wait)
                 stats.retries += 1
         finally:
             self._watch.remove(flight)
@@ -461,7 +460,10 @@ class StoreClient:
         async with self._refreshing:
             if self._refreshes != generation:
                 return True
-            changed = await self._runner.run("refresh", b"", self._refresh, Carrier.CONTROL)
+            try:
+                changed = await self._runner.run("refresh", b"", self._refresh, Carrier.CONTROL)
+            except StoreError:
+                return False  # what the store said is what the caller wants to know
             if changed:
                 self._refreshes += 1
             return changed

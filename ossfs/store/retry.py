@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from ossfs.store.errors import StoreError, Throttled, Transient
+from ossfs.store.errors import Expired, StoreError, Throttled, Transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,14 @@ class RetryPolicy:
         """Return the longest wait after `failures` failures, in seconds."""
         # The exponent is bounded because a rate-limited request may fail a thousand times.
         return float(min(self.cap, self.base * 2 ** min(failures - 1, 32)))
+
+
+def may_need_new_keys(error: StoreError) -> bool:
+    """Say whether other keys may be accepted where these were not.
+
+    Temporary keys expire; permanent ones are exchanged in their file, and the old ones deleted.
+    """
+    return isinstance(error, Expired) or error.code == "InvalidAccessKeyId"
 
 
 def certainly_refused(error: StoreError) -> bool:

@@ -233,6 +233,36 @@ async def test_a_token_that_stays_expired_is_an_error_after_one_refresh(
 
 
 @trio_test
+async def test_permanent_keys_that_the_store_does_not_know_are_read_again_once(
+    store, mock_clock, expect_log
+):
+    unknown = Denied("who?", status=403, code="InvalidAccessKeyId")
+    store.add(Rule("head", Raise(unknown)))
+    refreshes: list[float] = []
+
+    def refresh() -> bool:
+        refreshes.append(trio.current_time())
+        return True
+
+    client = client_of(store, refresh=refresh)
+    assert (await client.head(b"a")).size == 100
+    assert (len(refreshes), store.count("head")) == (1, 2)
+    expect_log(r"list_page '' failed after 2 attempt\(s\): Denied")
+    store.add(Rule("list_page", Raise(unknown), times=None))
+    with pytest.raises(Denied):
+        await client.list_page(b"")
+    assert (len(refreshes), store.count("list_page")) == (2, 2)
+
+
+@trio_test
+async def test_a_plain_refusal_has_no_keys_read_again(store, mock_clock, expect_log):
+    expect_log("head 'a' failed after 1 attempt.*Denied")
+    store.add(Rule("head", Raise(Denied("no", status=403, code="AccessDenied"))))
+    with pytest.raises(Denied):
+        await client_of(store, refresh=lambda: pytest.fail("refreshed")).head(b"a")
+
+
+@trio_test
 async def test_keys_that_never_change_are_not_tried_again(store, mock_clock, expect_log):
     expect_log("head 'a' failed after 1 attempt.*Expired")
     store.add(Rule(None, Raise(Expired("old", code="SecurityTokenExpired")), times=None))
