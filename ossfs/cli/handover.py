@@ -50,12 +50,6 @@ def decode(raw: bytes) -> tuple[MountOptions, CredentialsProvider]:
     return options, StaticCredentials(Credentials(**keys))
 
 
-def secrets_of(provider: CredentialsProvider) -> tuple[str, ...]:
-    """Return what must never be seen in a log, an environment or a command line."""
-    credentials = provider.get()
-    return tuple(text for text in (credentials.key_secret, credentials.token) if text)
-
-
 def clean_environment(environ: Mapping[str, str], secrets: tuple[str, ...]) -> dict[str, str]:
     """Return the environment of the serving process: the few names it needs, and no secret."""
     return {

@@ -62,7 +62,7 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
     notes = [*resolved.notes, *cleaned]
     provider = environment.find(resolved.keys, options.bucket, os.environ)
     config = handover.open_anonymous("ossfs-config", handover.encode(options, provider))
-    clean = handover.clean_environment(os.environ, handover.secrets_of(provider))
+    clean = handover.clean_environment(os.environ, provider.secrets())
     if options.foreground:
         _tell(notes)
         _become(_command(options, config), clean)

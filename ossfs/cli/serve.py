@@ -75,9 +75,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def _start_log(options: MountOptions, provider: CredentialsProvider) -> None:
-    secrets = handover.secrets_of(provider)
     if options.foreground:
-        logs.configure(directory=None, level=options.log_level, secrets=secrets)
+        logs.configure(directory=None, level=options.log_level, secrets=provider.secrets)
         return
 
     def follow(fd: int) -> None:
@@ -85,7 +84,10 @@ def _start_log(options: MountOptions, provider: CredentialsProvider) -> None:
         os.dup2(fd, _STDERR)
 
     logs.configure(
-        directory=options.log_dir, level=options.log_level, secrets=secrets, on_open=follow
+        directory=options.log_dir,
+        level=options.log_level,
+        secrets=provider.secrets,
+        on_open=follow,
     )
 
 

@@ -17,6 +17,10 @@ class Credentials:
     expires: float | None = None
     """Seconds since the epoch, None when they never expire."""
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return what must never be seen in a log, an environment or a command line."""
+        return (self.key_secret, self.token) if self.token else (self.key_secret,)
+
 
 class CredentialsProvider(Protocol):
     """Gives the current keys; called from any thread, on every request, so it must not block."""
@@ -24,7 +28,11 @@ class CredentialsProvider(Protocol):
     def get(self) -> Credentials: ...
 
     def refresh(self) -> bool:
-        """Fetch afresh after the store said the token has expired; False when nothing changed."""
+        """Fetch afresh after the store refused the keys as outdated; False if nothing changed."""
+        ...
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secrets of the keys given out now and lately: old ones may still be logged."""
         ...
 
 
@@ -39,3 +47,6 @@ class StaticCredentials:
 
     def refresh(self) -> bool:
         return False
+
+    def secrets(self) -> tuple[str, ...]:
+        return self._credentials.secrets()

@@ -1,9 +1,9 @@
 """Keys from a passwd file: lines ID:SECRET, BUCKET:ID:SECRET, or ossfs 1's key=value form.
 
 The file is refused when anyone but its owner may read it. It is read when the mount starts and
-again when the store says that the keys have expired, so keys can be exchanged under a running
-mount. `get` may be called from any thread and never touches the file; the reference it returns
-is replaced as a whole.
+again when the store says that the keys have expired or are unknown, so keys can be exchanged
+under a running mount. `get` may be called from any thread and never touches the file; the
+reference it returns is replaced as a whole, after its secrets have become known as such.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _ID_NAMES = frozenset({"accesskeyid", "awsaccesskeyid", "ossaccesskeyid"})
 _SECRET_NAMES = frozenset({"accesskeysecret", "awssecretkey", "ossaccesskeysecret", "secretkey"})
 _TOKEN_NAMES = frozenset({"securitytoken", "sessiontoken", "osssessiontoken"})
 
+_SECRETS_REMEMBERED = 16
 SIZE_LIMIT = 1024 * 1024
 """Bytes; a longer file is something else."""
 
@@ -31,6 +32,7 @@ class PasswdFile:
         self.path = path
         self.bucket = bucket
         self._credentials = load(path, bucket)
+        self._secrets = self._credentials.secrets()
 
     def get(self) -> Credentials:
         return self._credentials
@@ -41,9 +43,14 @@ class PasswdFile:
             fresh = load(self.path, self.bucket)
         except UserError:
             return False
-        changed = fresh != self._credentials
+        if fresh == self._credentials:
+            return False
+        self._secrets = (fresh.secrets() + self._secrets)[:_SECRETS_REMEMBERED]
         self._credentials = fresh
-        return changed
+        return True
+
+    def secrets(self) -> tuple[str, ...]:
+        return self._secrets
 
 
 def load(path: str, bucket: str) -> Credentials:

@@ -1,7 +1,9 @@
 """The log: a rotating file in the background, stderr in the foreground, never a secret.
 
 One line a record, in UTC; control characters of a message (object keys may hold newlines) are
-escaped, so that no key can forge a line. Several mounts may share one directory: rotation
+escaped, and the lines of a traceback, whose messages may hold as much, are indented, so that no
+key can forge a line. Secrets are asked for at each line, as keys are exchanged while a mount
+runs. Several mounts may share one directory: rotation
 happens under a lock file and every process reopens the file that another has moved away. The
 file is the user's own, mode 0600, and is never opened through a symbolic link, because the
 default directory lies in /tmp.
@@ -37,29 +39,37 @@ _SHORTEST_SECRET = 4
 class LineFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.123Z INFO 4711 ossfs.fuse message`, secrets replaced."""
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, secrets: Callable[[], Iterable[str]] = tuple) -> None:
+        """`secrets()` returns what must not be shown; called at each line."""
         super().__init__("%(asctime)s %(levelname)s %(process)d %(name)s %(message)s")
-        self._secrets = tuple(
-            sorted({s for s in secrets if len(s) >= _SHORTEST_SECRET}, key=len, reverse=True)
-        )
+        self._secrets = secrets
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         return f"{seconds}.{int(record.msecs):03d}Z"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = "".join(
-            letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-            for letter in record.message
-        )
+        record.message = _printable(record.message)
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        # After the traceback has been added: its lines can quote a secret too.
-        text = super().format(record)
-        for secret in self._secrets:
-            text = text.replace(secret, _HIDDEN)
+        # After the traceback has been added: its lines can quote keys and secrets too.
+        first, *traceback = super().format(record).split("\n")
+        text = "\n".join([first, *("  " + _printable(line) for line in traceback)])
+        for secret in sorted(self._secrets(), key=len, reverse=True):
+            if len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, _HIDDEN)
         return text
+
+
+def _printable(text: str) -> str:
+    """Escape what would not stay on its line, or would move on it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 class SharedRotatingFile(logging.Handler):
@@ -137,7 +147,7 @@ def configure(
     *,
     directory: str | None,
     level: str = "info",
-    secrets: Iterable[str] = (),
+    secrets: Callable[[], Iterable[str]] = tuple,
     on_open: Callable[[int], None] | None = None,
 ) -> None:
     """Send the log to `directory`, or to stderr when it is None; replaces what was set before.

@@ -138,3 +138,19 @@ def test_refresh_reads_exchanged_keys_and_keeps_the_old_ones_when_it_cannot(tmp_
     path.chmod(0o644)
     assert provider.refresh() is False
     assert provider.get().key_secret == "two"
+
+
+def test_the_secrets_of_exchanged_keys_are_known_and_those_of_lately_not_forgotten(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "p"
+    provider = PasswdFile(write(path, "bucket:STS.id:one:token\n"), "bucket")
+    assert set(provider.secrets()) == {"one", "token"}
+    write(path, "id:two\n")
+    assert provider.refresh()
+    assert set(provider.secrets()) == {"one", "token", "two"}
+    for number in range(100):
+        write(path, f"id:secret-{number}\n")
+        assert provider.refresh()
+    assert provider.secrets()[:2] == ("secret-99", "secret-98")
+    assert len(provider.secrets()) < 50

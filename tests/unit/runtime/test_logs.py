@@ -49,7 +49,7 @@ def test_a_key_with_newlines_cannot_forge_a_line() -> None:
 
 
 def test_secrets_are_hidden_in_messages_and_in_tracebacks() -> None:
-    formatter = LineFormatter(["hunter2-secret", "hunter2"])
+    formatter = LineFormatter(lambda: ["hunter2", "hunter2-secret"])
     try:
         raise ValueError("signing with hunter2-secret failed")
     except ValueError:
@@ -57,6 +57,27 @@ def test_secrets_are_hidden_in_messages_and_in_tracebacks() -> None:
     assert "hunter2" not in text
     assert "signing with <hidden> failed" in text
     assert "Traceback" in text
+
+
+def test_secrets_that_became_known_later_are_hidden_too() -> None:
+    secrets = ["hunter2"]
+    formatter = LineFormatter(lambda: secrets)
+    assert "hunter3" in formatter.format(record("hunter3"))
+    secrets.append("hunter3")
+    assert "hunter" not in formatter.format(record("hunter2 hunter3"))
+
+
+def test_a_traceback_cannot_forge_a_line() -> None:
+    forged = "2026-01-01T00:00:00.000Z ERROR 1 ossfs forged"
+    try:
+        raise ValueError(f"one\n{forged}\r{forged}\x1b[31m\u2028{forged}")
+    except ValueError:
+        text = LineFormatter().format(record("failed", error=True))
+    first, *rest = text.splitlines()
+    assert first.endswith("failed")
+    assert all(line.startswith("  ") for line in rest)
+    assert any(line.startswith(f"  {forged}\\r") for line in rest)
+    assert "\x1b" not in text
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
