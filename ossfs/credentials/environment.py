@@ -27,11 +27,10 @@ def find(settings: KeySettings, bucket: str, environ: Mapping[str, str]) -> Cred
     key_secret = settings.key_secret or environ.get(KEY_SECRET, "").strip()
     if not key_id or not key_secret:
         raise UserError(_missing(key_id, key_secret), ExitStatus.CREDENTIALS)
-    check(key_id, key_secret, "the credentials")
     token = None
     if not settings.key_secret or key_id.startswith("STS."):
         token = environ.get(TOKEN, "").strip() or None
-    return StaticCredentials(Credentials(key_id, key_secret, token))
+    return StaticCredentials(check(Credentials(key_id, key_secret, token), "the credentials"))
 
 
 def _missing(key_id: str, key_secret: str) -> str:

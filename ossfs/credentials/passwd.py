@@ -1,9 +1,10 @@
 """Keys from a passwd file: lines ID:SECRET, BUCKET:ID:SECRET, or ossfs 1's key=value form.
 
-The file is refused when anyone but its owner may read it. It is read when the mount starts and
-again when the store says that the keys have expired or are unknown, so keys can be exchanged
-under a running mount. `get` may be called from any thread and never touches the file; the
-reference it returns is replaced as a whole, after its secrets have become known as such.
+The file is refused when anyone may read it but its owner, who is root or the user who mounts. It
+is read when the mount starts and again when the store says that the keys have expired or are
+unknown, so keys can be exchanged under a running mount. `get` may be called from any thread and
+never touches the file; the reference it returns is replaced as a whole, after its secrets have
+become known as such.
 """
 
 from __future__ import annotations
@@ -56,15 +57,15 @@ class PasswdFile:
 def load(path: str, bucket: str) -> Credentials:
     """Return the keys that the file holds for `bucket`."""
     try:
-        # Judged by the open file, so that it cannot be exchanged between check and reading.
-        with open(path, "rb") as file:
-            state = os.fstat(file.fileno())
-            if not stat.S_ISREG(state.st_mode):
-                raise _refuse(path, "it is no regular file")
-            if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                mode = f"{stat.S_IMODE(state.st_mode):04o}"
-                raise _refuse(path, f"others may use it (mode {mode}); run chmod 600 on it")
-            raw = file.read(SIZE_LIMIT + 1)
+        # Without waiting, as a FIFO would make us. A symbolic link is as good as what it names.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            # Judged by the open file, so that it cannot be exchanged between check and reading.
+            _check_state(path, os.fstat(fd))
+            with open(fd, "rb", closefd=False) as file:
+                raw = file.read(SIZE_LIMIT + 1)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise _refuse(path, f"it cannot be read: {os.strerror(error.errno or 0)}") from None
     if len(raw) > SIZE_LIMIT:
@@ -74,6 +75,23 @@ def load(path: str, bucket: str) -> Credentials:
     except UnicodeDecodeError:
         raise _refuse(path, "it is not text") from None
     return _choose(path, bucket, parse(path, text.splitlines()))
+
+
+def _check_state(path: str, state: os.stat_result) -> None:
+    """Refuse a file that anyone but root and the user who mounts can read or could exchange."""
+    if stat.S_ISDIR(state.st_mode):
+        raise _refuse(path, "it is a directory")
+    if not stat.S_ISREG(state.st_mode):
+        raise _refuse(path, "it is no regular file")
+    if state.st_uid not in (0, os.geteuid()):
+        raise _refuse(
+            path,
+            f"it belongs to another user (uid {state.st_uid}), not to the one who mounts (uid "
+            f"{os.geteuid()}); run chown on it",
+        )
+    if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        mode = f"{stat.S_IMODE(state.st_mode):04o}"
+        raise _refuse(path, f"others may use it (mode {mode}); run chmod 600 on it")
 
 
 def parse(path: str, lines: Iterable[str]) -> dict[str, Credentials]:
@@ -111,12 +129,14 @@ def parse(path: str, lines: Iterable[str]) -> dict[str, Credentials]:
     return found
 
 
-def check(key_id: str, key_secret: str, where: str) -> None:
-    """Refuse keys that no header can carry: they come from a file saved the wrong way."""
-    if not (key_id + key_secret).isascii() or not (key_id + key_secret).isprintable():
+def check(credentials: Credentials, where: str) -> Credentials:
+    """Return keys that a header can carry; others come from a file saved the wrong way."""
+    text = credentials.key_id + "".join(credentials.secrets())
+    if not (text.isascii() and text.isprintable()):
         raise UserError(
             f"{where} hold characters that no key has; copy them afresh", ExitStatus.CREDENTIALS
         )
+    return credentials
 
 
 def _field(name: str) -> str | None:
@@ -132,8 +152,7 @@ def _credentials(
 ) -> Credentials:
     if not key_id or not key_secret:
         raise _refuse(path, f"{where} lacks the ID or the secret")
-    check(key_id, key_secret, f"passwd_file {path}: {where}")
-    return Credentials(key_id, key_secret, token or None)
+    return check(Credentials(key_id, key_secret, token or None), f"passwd_file {path}: {where}")
 
 
 def _choose(path: str, bucket: str, found: dict[str, Credentials]) -> Credentials:

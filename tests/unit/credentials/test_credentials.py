@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,9 @@ def test_missing_keys_are_named_with_the_remedy(environ: dict[str, str], missing
 def test_keys_no_header_can_carry_are_refused_at_once() -> None:
     with pytest.raises(UserError, match="characters that no key has"):
         find(KeySettings(), "bucket", {"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b\nc"})
+    for token in ("tok\r\nX-Injected: y", "tök"):
+        with pytest.raises(UserError, match="characters that no key has"):
+            find(KeySettings(), "bucket", ENVIRON | {"OSS_SESSION_TOKEN": token})
 
 
 def test_a_line_for_the_bucket_wins_over_one_for_all(tmp_path: Path) -> None:
@@ -117,6 +122,9 @@ def test_a_file_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
         ("id:hunter2\nid2:hunter2\n", "line 2 gives keys for any bucket a second time"),
         ("accessKeyId=only\n", "lacks the ID or the secret"),
         ("ïd:hunter2\n", "characters that no key has"),
+        ("bucket:id:hunter2:tök\n", "characters that no key has"),
+        ("bucket:id:hunter2:t\x00k\n", "characters that no key has"),
+        ("accessKeyId=a\naccessKeySecret=hunter2\nsecurityToken=t\x7fk", "characters that no key"),
     ],
 )
 def test_a_file_that_gives_no_keys_says_why(tmp_path: Path, text: str, reason: str) -> None:
@@ -126,6 +134,39 @@ def test_a_file_that_gives_no_keys_says_why(tmp_path: Path, text: str, reason: s
 def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal(str(tmp_path / "none"))
     assert "directory" in refusal(str(tmp_path)).lower()
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p", 0o600)
+    assert "no regular file" in refusal(str(tmp_path / "p"))
+
+
+def test_a_symbolic_link_is_as_good_as_what_it_names(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(write(tmp_path / "p", "id:secret\n"))
+    assert load(str(link), "bucket").key_id == "id"
+    (tmp_path / "p").chmod(0o644)
+    assert "chmod 600" in refusal(str(link))
+
+
+@pytest.mark.parametrize(("owner", "good"), [(0, True), (1234, True), (65_534, False)])
+def test_a_file_belongs_to_root_or_to_the_user_who_mounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, good: bool
+) -> None:
+    path = write(tmp_path / "p", "id:hunter2\n")
+    really = os.fstat
+
+    def owned(fd: int) -> os.stat_result:
+        fields = list(really(fd))
+        fields[stat.ST_UID] = owner
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "fstat", owned)
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    if good:
+        assert load(path, "bucket").key_id == "id"
+    else:
+        assert "another user (uid 65534)" in refusal(path)
 
 
 def test_refresh_reads_exchanged_keys_and_keeps_the_old_ones_when_it_cannot(tmp_path: Path) -> None:
