@@ -177,8 +177,9 @@ TABLE: tuple[Option, ...] = (
         "passwd_file",
         Kind.PATH,
         Group.CREDENTIALS,
-        "File with lines ID:SECRET or BUCKET:ID:SECRET, readable by its owner alone "
-        "(chmod 600). Wins over the environment; read again when the keys expire.",
+        "File with lines ID:SECRET or BUCKET:ID:SECRET, of the mounting user or root, readable "
+        "by its owner alone (chmod 600). Wins over the environment; read again when OSS does not "
+        "take the keys any more.",
     ),
     Option(
         "uid",
