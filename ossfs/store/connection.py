@@ -107,7 +107,7 @@ class Connection:
         """
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0)) or self.has_surplus()
+        return bool(poll.poll(0))
 
     def send(self, pieces: Sequence[Buffer], limits: Limits) -> None:
         """Send all pieces without joining them."""

@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -31,9 +32,9 @@ SILENCE = Step("read a request, say nothing until the client leaves")
 CLOSE = Step("close now")
 RESET = Step("close now with a reset")
 
-Script: TypeAlias = Sequence[bytes | Step | list[bytes] | Callable[[bytes], bytes]]
-"""bytes: read a request and answer; a list: answer piece by piece; a callable: answer the request
-it is given."""
+Script: TypeAlias = Sequence[bytes | Step | list[bytes | float] | Callable[[bytes], bytes]]
+"""bytes: read a request and answer; a list: answer piece by piece, with pauses in seconds; a
+callable: answer the request it is given."""
 
 
 def reply(status: int, body: bytes = b"", *headers: str, length: int | None = None) -> bytes:
@@ -133,7 +134,10 @@ class CannedServer:
                 connection.sendall(step(request))
             elif isinstance(step, list):
                 for piece in step:
-                    connection.sendall(piece)
+                    if isinstance(piece, float):
+                        time.sleep(piece)
+                    else:
+                        connection.sendall(piece)
             else:
                 assert isinstance(step, bytes)
                 connection.sendall(step)

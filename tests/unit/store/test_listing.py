@@ -141,6 +141,7 @@ def test_a_plus_sign_in_a_key_is_itself() -> None:
         page("<Other>" + contents("a") + "</Other>", contents("b")),
         page("<Other>" + contents("a") + contents("b") + "</Other>"),
         page("<Other>" + common("a%2F") + "</Other>"),
+        page("<Other>" + contents("a") + "</Other>", contents("b").replace("<Key>", "<Key >")),
         page("<?x " + contents("a") + "?>"),
         page(contents("a"), common("b%2F"), contents("c"), common("d%2F")),
         page(common("b%2F"), contents("c")),
@@ -149,7 +150,7 @@ def test_a_plus_sign_in_a_key_is_itself() -> None:
         page(contents("a")).replace(b"UTF-8", b"iso8859-1").replace(b"Name>", b"Name>\xe4", 1),
         page(contents("a")).replace(b"\n", b"\r\n").replace(b"<Size>", b"\t<Size>"),
     ],
-    ids=range(32),
+    ids=range(33),
 )  # fmt: skip
 def test_whatever_the_layout_both_parsers_say_the_same(body: bytes) -> None:
     assert parse_page(body) == parse_page_strictly(body)

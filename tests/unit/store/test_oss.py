@@ -195,6 +195,15 @@ def test_a_head_is_judged_by_its_headers(answer: bytes, kind: type[StoreError], 
     assert caught.value.key == b"k"
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["meta", "full"])
+def test_a_head_is_asked_once_more_where_a_kept_connection_was_dead(full: bool) -> None:
+    head = reply(200, b"", ID, 'ETag: "E"', DATE, length=7)
+    with store_on([head, HANG_UP], [head]) as (store, server):
+        for _ in range(2):
+            assert store.head(b"k", full=full, deadline=soon()).size == 7
+        assert (server.connections, len(server.requests)) == (2, 3)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_404_of_some_proxy_is_not_absence(way: str) -> None:
     page = reply(404, b"<html>Not Found</html>", "Content-Type: text/html")
@@ -392,6 +401,14 @@ def test_the_whole_object_is_as_good_as_its_range() -> None:
         assert read(store) == b"hello"
 
 
+def test_the_whole_object_is_no_range_from_its_middle() -> None:
+    with store_on([reply(200, b"hello", ID, 'ETag: "E"')]) as (store, _):
+        block = bytearray(b"-----")
+        with pytest.raises(Unavailable, match="ignores ranges"):
+            store.get_range_into(b"k", 5, [memoryview(block)], if_match="E", deadline=soon())
+        assert block == b"-----"
+
+
 def test_a_chunked_range_is_taken_by_its_content_range() -> None:
     raw = (
         b'HTTP/1.1 206 Partial\r\nETag: "E"\r\nContent-Range: bytes 0-4/9\r\n'
@@ -537,6 +554,49 @@ def test_an_append_is_not_sent_twice() -> None:
         with pytest.raises(Unavailable):
             store.append(b"k", 0, [b"b"], deadline=soon())
         assert len(server.requests) == 2
+
+
+def test_a_completion_is_not_sent_twice() -> None:
+    with store_on([stored(b"a"), HANG_UP], [stored(b"b")]) as (store, server):
+        store.put(b"k", [b"a"], deadline=soon())
+        with pytest.raises(Unavailable):
+            store.complete_upload(b"k", "id", [UploadPart(1, "E")], deadline=soon())
+        assert len(server.requests) == 2
+
+
+COPIED = b'<Result><ETag>"E"</ETag></Result>'
+
+
+@pytest.mark.parametrize(
+    ("call", "patient"),
+    [
+        (lambda store: store.copy(b"a", b"b", deadline=soon()), True),
+        (
+            lambda store: store.copy_part(b"k", "id", 1, b"s", 0, 7, if_match="E", deadline=soon()),
+            True,
+        ),
+        (
+            lambda store: store.complete_upload(b"k", "id", [UploadPart(1, "E")], deadline=soon()),
+            True,
+        ),
+        (lambda store: store.put_symlink(b"k", b"t", deadline=soon()), False),
+    ],
+    ids=["copy", "copy_part", "complete_upload", "put_symlink"],
+)
+def test_silence_is_borne_only_where_the_server_works_in_silence(
+    call: Callable[[Store], object], patient: bool
+) -> None:
+    def slowly(request: bytes) -> bytes:
+        time.sleep(0.4)
+        return reply(200, COPIED, ID)
+
+    with store_on([slowly]) as (store, _):
+        store._transport._read_timeout = 0.1
+        if patient:
+            call(store)
+        else:
+            with pytest.raises(Unavailable, match="silent"):
+                call(store)
 
 
 def test_objects_left_undeleted_are_reported() -> None:

@@ -17,6 +17,9 @@ from ossfs.store.transport import Origin, Proxy, Transport
 from tests.support.canned import CLOSE, RESET, SILENCE, CannedServer, Script, reply
 from tests.support.transport import LONG, OK, get, soon, transport_to
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo"
+"""A body of five bytes but for its end."""
+
 # -- framing ----------------------------------------------------------------------------------
 
 
@@ -125,6 +128,25 @@ def test_a_malformed_reply_is_unavailable_and_its_connection_is_dropped(raw: byt
 
 
 @pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000 + b"Content-Length: 0\r\n\r\n", "64 KiB"),
+        (CHUNKED[:-5] + b"2;" + b"x" * 20_000 + b"\r\nlo\r\n0\r\n\r\n", "too long"),
+        (CHUNKED + b"\r\n0\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", "too long"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + OK, "switches protocols"),
+    ],
+    ids=["head", "chunk line", "trailer", "101"],
+)
+def test_what_would_be_sound_but_for_its_size_or_status_is_refused(raw: bytes, said: str) -> None:
+    with (
+        CannedServer([raw]) as server,
+        transport_to(server) as transport,
+        pytest.raises(Unavailable, match=said),
+    ):
+        get(transport).read()
+
+
+@pytest.mark.parametrize(
     "filling",
     [
         b"X: " + b" " * 65_000 + b"\rY",
@@ -195,9 +217,6 @@ def test_a_body_longer_than_the_buffers_is_refused() -> None:
         assert server.connections == 2
 
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo"
-
-
 @pytest.mark.parametrize(
     "script",
     [
@@ -266,7 +285,7 @@ def test_the_answer_to_an_upload_refused_halfway_is_not_lost() -> None:
         connection, _ = listener.accept()
         with connection:
             connection.recv(1)
-            connection.sendall(reply(403, b"denied", "Connection: close"))
+            connection.sendall(reply(403, b"denied"))
             connection.shutdown(socket.SHUT_WR)
             # Left unread, the rest of the upload makes the kernel send a reset on close.
             connection.recv(1)
@@ -276,7 +295,8 @@ def test_the_answer_to_an_upload_refused_halfway_is_not_lost() -> None:
     transport = Transport(Origin("http", "127.0.0.1", listener.getsockname()[1]))
     answer = transport.request("PUT", "/k", body=[bytes(64 << 20)], deadline=soon())
     assert answer.status == 403
-    answer.close()
+    assert answer.read() == b"denied"
+    assert not transport._idle, "half a request is still on its way over this connection"
     thread.join()
     listener.close()
     transport.close()
