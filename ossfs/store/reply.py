@@ -25,7 +25,6 @@ _LAST_CHUNK = 0.1
 """Seconds that a kept connection is worth waiting for, once all that was wanted is here."""
 BODYLESS = (204, 304)
 """Statuses after which no body comes, whatever length is told."""
-_UNNAMED = re.compile(r"[\x00-\x20\x7f]")
 _NATURAL = re.compile(r"[0-9]{1,20}")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
@@ -293,8 +292,9 @@ def parse_head(head: bytes) -> tuple[int, Headers, bool]:
         else:
             repeated[name] = [headers[name], value]
     # Every CR and LF belongs to the end of a line, and no name holds what would end it.
-    ends = len(fields)
-    if text.count("\r") != ends or text.count("\n") != ends or _UNNAMED.search("".join(headers)):
+    ends, names = len(fields), "".join(headers)
+    sound = names.isascii() and names.isprintable() and " " not in names
+    if not sound or text.count("\r") != ends or text.count("\n") != ends:
         raise Unavailable("the reply has a malformed header")
     for name, values in repeated.items():
         headers[name] = ", ".join(values)

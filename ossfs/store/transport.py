@@ -239,10 +239,12 @@ class Transport:
 
     def _drop_idle(self, since: float) -> None:
         """Close the connections that have been idle since then or longer."""
-        # The oldest are at the left; another thread may take one in between, hence the loop's
-        # second look at what it got.
-        while self._idle and self._idle[0].idle_since <= since:
+        # The oldest are at the left; another thread may take one in between, hence the second
+        # look at what came.
+        while True:
             try:
+                if self._idle[0].idle_since > since:
+                    return
                 oldest = self._idle.popleft()
             except IndexError:
                 return
