@@ -1,0 +1,97 @@
+"""Calls that may hang in the kernel, made by a child process that can be left behind.
+
+A path that leads through a hung file system makes even stat wait for ever. A thread that waits
+there keeps its whole process from ending; so the call is made by a forked child that holds none
+of our files, is killed at the deadline, and whom nobody waits for if even that takes its time.
+
+The call sees this process as it was, its effects on memory are lost, and what it returns or
+raises is pickled. It must not rely on other threads: in the child there are none.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn, TypeVar
+
+PATIENCE_S = 4.0
+"""How long a path may take to answer before it counts as hung."""
+_BURIAL_S = 0.2
+"""A killed child is gone by then, unless the kernel holds it."""
+
+T = TypeVar("T")
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """Return what `call` returns, or raise what it raises; TimeoutError if it takes longer."""
+    heard, told = os.pipe()
+    try:
+        with warnings.catch_warnings():
+            # The commands have one thread; where there are others (trio's), see the module's text.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if not child:
+            _answer(call, told)
+    finally:
+        os.close(told)
+    try:
+        answer = _hear(heard, time.monotonic() + seconds)
+    finally:
+        os.close(heard)
+        _end(child)
+    if not answer:
+        raise ChildProcessError("the process that was to look at a path died")
+    done, value = pickle.loads(answer)
+    if not done:
+        raise value
+    return value  # type: ignore[no-any-return]
+
+
+def _answer(call: Callable[[], object], told: int) -> NoReturn:
+    """Make the call and write its outcome; the child's whole life."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        # Whoever waits for the end of one of our files or pipes must not wait for a hung child.
+        os.closerange(0, told)
+        os.closerange(told + 1, os.sysconf("SC_OPEN_MAX"))
+        with suppress(OSError):
+            for _ in range(3):
+                os.open(os.devnull, os.O_RDWR)
+        try:
+            outcome: tuple[bool, object] = (True, call())
+        except BaseException as error:  # noqa: BLE001  carried over to the caller, who raises it
+            outcome = (False, error)
+        with open(told, "wb") as pipe:
+            pipe.write(pickle.dumps(outcome))
+    finally:
+        os._exit(0)
+
+
+def _hear(fd: int, deadline: float) -> bytes:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    heard = b""
+    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        piece = os.read(fd, 65536)
+        if not piece:
+            return heard
+        heard += piece
+    raise TimeoutError
+
+
+def _end(child: int) -> None:
+    """Kill the child, which has answered or never will, and bury it if that is possible."""
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    deadline = time.monotonic() + _BURIAL_S
+    with suppress(ChildProcessError):
+        while not os.waitpid(child, os.WNOHANG)[0] and time.monotonic() < deadline:
+            time.sleep(0.001)
