@@ -1,6 +1,6 @@
 """The words of `ossfs mount`, taken apart but not yet judged.
 
-    ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o a=b,c -o d --name=value -f
+    ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o a=b,c -fo d --name=value
 
 Grammar only: which options exist is the table's business and what they may hold is
 `validate`'s. `-o` lists split at commas; a backslash keeps the character after it, so a value
@@ -9,7 +9,7 @@ may hold a comma as `\\,`. The same option given twice: the last one counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ossfs.runtime.failure import ExitStatus, UserError
@@ -50,6 +50,11 @@ def split_list(text: str) -> list[Setting]:
     return [_setting(item) for item in items if item]
 
 
+def quote(text: str) -> str:
+    """Write a value so that `split_list` finds it whole."""
+    return text.replace("\\", "\\\\").replace(",", "\\,")
+
+
 def scan(words: Sequence[str]) -> Arguments:
     """Take the words after `ossfs mount` apart; UserError for what is no word at all."""
     positional: list[str] = []
@@ -59,27 +64,33 @@ def scan(words: Sequence[str]) -> Arguments:
     for word in rest:
         if word == "--":
             positional.extend(rest)
-        elif word in ("-h", "--help"):
+        elif word == "--help":
             wants_help = True
-        elif word in ("-f", "--foreground"):
+        elif word == "--foreground":
             foreground = True
-        elif word == "-o":
-            value = next(rest, None)
-            if value is None:
-                raise UserError("-o needs a value: -o NAME=VALUE,...", ExitStatus.USAGE)
-            settings.extend(split_list(value))
         elif word.startswith("--"):
             settings.append(_setting(word[2:]))
-        elif word.startswith("-o"):
-            settings.extend(split_list(word[2:]))
         elif word.startswith("-") and len(word) > 1:
-            raise UserError(
-                f"unknown switch {word[:2]}; there are -f, -h and -o NAME=VALUE,...",
-                ExitStatus.USAGE,
-            )
+            switches, has_list, items = word[1:].partition("o")
+            for switch in switches:
+                if switch not in "fh":
+                    raise UserError(
+                        f"unknown switch -{switch}; there are -f, -h and -o NAME=VALUE,...",
+                        ExitStatus.USAGE,
+                    )
+            foreground = foreground or "f" in switches
+            wants_help = wants_help or "h" in switches
+            if has_list:
+                settings.extend(split_list(items or _next(rest)))
         else:
             positional.append(word)
     return Arguments(tuple(positional), tuple(settings), foreground, wants_help)
+
+
+def _next(rest: Iterator[str]) -> str:
+    for word in rest:
+        return word
+    raise UserError("-o needs a value: -o NAME=VALUE,...", ExitStatus.USAGE)
 
 
 def _setting(text: str) -> Setting:

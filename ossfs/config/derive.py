@@ -15,16 +15,21 @@ MEMORY_CAP = 8 * GIB
 """What ossfs 2.0's manual names as the most it uses with its defaults."""
 
 
-def memory_limit(total_mem_limit: int, cgroup_limit: int | None, ram: int) -> int:
+def memory_limit(
+    total_mem_limit: int, cgroup_limit: int | None, ram: int, address_space: int | None = None
+) -> int:
     """Return the bytes all buffers and caches may take together.
 
     An explicit limit wins. Else half of what the process may use at all: the cgroup's limit
-    where there is one (it may be above the RAM, then the RAM counts), never under the floor
-    that keeps one reader going, never above the cap.
+    where there is one (it may be above the RAM, then the RAM counts); of a limited address space
+    a quarter, since it also holds code and the stacks of all threads. Never under the floor that
+    keeps one reader going, never above the cap.
     """
     if total_mem_limit:
         return total_mem_limit
     available = ram if cgroup_limit is None else min(cgroup_limit, ram)
+    if address_space is not None:
+        available = min(available, address_space // 2)
     return min(max(available // 2, MEMORY_FLOOR), MEMORY_CAP)
 
 

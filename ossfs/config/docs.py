@@ -11,7 +11,15 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ossfs.config.table import IGNORED_WORDS, KERNEL_WORDS, TABLE, Dialect, Group, Option
+from ossfs.config.table import (
+    IGNORED_WORDS,
+    KERNEL_WORDS,
+    OPPOSITES,
+    TABLE,
+    Dialect,
+    Group,
+    Option,
+)
 from ossfs.config.values import Kind
 
 _USAGE = """\
@@ -39,7 +47,7 @@ line that names the option and what is legal.
 
 * Flags: the bare name is `true`; `true`, `false`, `yes`, `no`, `on`, `off`, `1`, `0` are legal.
 * Sizes: bytes, or with K, M, G, T, P, all 1024-based; `8M`, `8MB` and `8MiB` are the same.
-* Modes: three or four octal digits.
+* Modes: one to four octal digits; `22` is `0022`.
 * A comma inside a value of `-o` is written `\\,`.
 """
 
@@ -69,7 +77,11 @@ def markdown() -> str:
     lines += [
         "## Words of mount(8)",
         "",
-        "`rw` is `ro=false`. Handed to the kernel: " + _words(KERNEL_WORDS) + ".",
+        "`rw` is `ro=false`, and for now changes nothing: every mount is read-only, which a line",
+        "says where `rw` was asked for. Handed to the kernel: " + _words(KERNEL_WORDS) + ",",
+        "unless taken back later on the line by "
+        + ", ".join(f"`{word}` (of `{taken}`)" for word, taken in OPPOSITES.items())
+        + ".",
         "Accepted without effect, for fstab: " + _words(IGNORED_WORDS) + ", `comment=...` and",
         "`x-...`. A mount is always `nosuid`, `nodev` and `default_permissions`.",
         "",

@@ -233,7 +233,7 @@ TABLE: tuple[Option, ...] = (
         "ro",
         Kind.FLAG,
         Group.PERMISSIONS,
-        "Mount read-only.",
+        "Mount read-only. For now every mount is read-only, whatever is given here.",
         default="false",
     ),
     Option(
@@ -342,8 +342,8 @@ BY_NAME: Mapping[str, Option] = {option.name: option for option in TABLE} | {
 
 _IGNORED = """
 defaults auto noauto user nouser users nousers owner noowner group nogroup _netdev nofail
-suid nosuid dev nodev exec atime norelatime relatime nostrictatime strictatime diratime
-nodiratime lazytime nolazytime async silent loud iversion noiversion nomand default_permissions
+suid nosuid dev nodev norelatime relatime nostrictatime diratime nodiratime lazytime nolazytime
+silent loud iversion noiversion nomand default_permissions
 """
 
 IGNORED_WORDS = frozenset(_IGNORED.split())
@@ -351,3 +351,11 @@ IGNORED_WORDS = frozenset(_IGNORED.split())
 
 KERNEL_WORDS = frozenset({"noexec", "noatime", "sync", "dirsync"})
 """mount(8)'s words that are handed to the kernel as they are."""
+
+OPPOSITES: Mapping[str, str] = {
+    "exec": "noexec",
+    "atime": "noatime",
+    "strictatime": "noatime",
+    "async": "sync",
+}
+"""Words that take back one for the kernel: of two that contradict each other the last counts."""

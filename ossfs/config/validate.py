@@ -3,8 +3,8 @@
 Everything a user can get wrong in an option is refused here, in one line that names the option
 and its legal range, before anything is started or connected. Precedence: command line, then
 environment, then default. Unknown options are refused, never passed on: libfuse answers an
-unknown one by ending the mount. Asks the machine nothing but through `Host`, symbolic links of
-paths apart.
+unknown one by ending the mount. What may hold a secret (`ID:SECRET` where no key belongs) is not
+repeated. Asks the machine nothing but through `Host`, the working directory apart.
 """
 
 from __future__ import annotations
@@ -19,15 +19,23 @@ from typing import Any
 from ossfs.config import derive
 from ossfs.config.arguments import Arguments, Setting
 from ossfs.config.options import MountOptions
-from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, TABLE, Option
+from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, OPPOSITES, TABLE, Option
 from ossfs.config.values import Kind, Value
 from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.runtime.paths import absolute
 
 KEY_LIMIT = 1023
 """Bytes of an object key; a prefix needs room for its slash and one more."""
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_NAME_OF_OPTION = re.compile(r"[a-z][a-z_.-]{0,39}[0-9]{0,3}")
+"""What a mistyped option may look like and still be shown: a key has capitals and digits in it."""
+_KEYS_IN_ENDPOINT = re.compile(r"@|:(?!//)(?!\d*(?:/|$))")
+"""USER:PASSWORD@, or a port that is no number."""
+_HIDDEN = "(not shown: it may hold a secret)"
+_FUSE_CONF_LINE = 255
+"""Bytes, newline included, of the longest line that fusermount3 reads."""
 _USAGE = "usage: ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o NAME=VALUE,..."
 
 
@@ -69,7 +77,8 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
     typed, kernel_words = _typed(arguments.settings)
     values = {option.name: _value(option, typed, environ) for option in TABLE}
     bucket, prefix, mountpoint = _place(arguments.positional, values)
-    endpoint, region = _endpoint(values)
+    endpoint, region = _endpoint(values, typed, environ)
+    _check_passwd_file(typed.get("passwd_file", ""))
     notes = []
     allow_other = bool(values["allow_other"])
     if allow_other and host.uid != 0 and not host.user_allow_other:
@@ -78,6 +87,8 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
             "allow_other is off: only you will see the mount, "
             "until /etc/fuse.conf has the line user_allow_other"
         )
+    if "ro" in typed and not values["ro"]:
+        notes.append("the mount is read-only although rw was asked for: writing is not built yet")
     if typed.get("oss_access_key_secret"):
         notes.append(
             "warning: other users could read the secret on the command line; "
@@ -103,7 +114,6 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
         "foreground": arguments.foreground,
     }
     options = MountOptions(bucket=bucket, mountpoint=mountpoint, **fields)
-    _check_log_dir(options)
     return Resolved(derive.effective(options), keys, tuple(notes))
 
 
@@ -128,6 +138,8 @@ def _typed(settings: tuple[Setting, ...]) -> tuple[dict[str, str], tuple[str, ..
             raise _refuse("remount is not possible; unmount and mount again")
         elif value is None and name in KERNEL_WORDS:
             kernel[name] = None
+        elif value is None and name in OPPOSITES:
+            kernel.pop(OPPOSITES[name], None)
         elif not _is_ignored(name, value):
             raise _refuse(_unknown(name))
     return typed, tuple(kernel)
@@ -148,25 +160,37 @@ def _is_ignored(name: str, value: str | None) -> bool:
 
 
 def _unknown(name: str) -> str:
+    before, colon, _ = name.partition(":")
+    if colon:
+        named = f'"{before}:"' if before in BY_NAME else _HIDDEN
+        return f"an option is NAME or NAME=VALUE, not {named}; keys: -o passwd_file=FILE"
     near = difflib.get_close_matches(name.replace("-", "_"), BY_NAME, n=1)
+    shown = f'"{name}"' if near or _NAME_OF_OPTION.fullmatch(name) else _HIDDEN
     hint = f"did you mean {near[0]}?" if near else "ossfs mount --help lists all"
-    return f'unknown option "{name}"; {hint}'
+    return f"unknown option {shown}; {hint}"
 
 
 def _value(option: Option, typed: Mapping[str, str], environ: Mapping[str, str]) -> Value:
     text = typed.get(option.name)
-    label = option.name
-    if text is None and option.environment and environ.get(option.environment):
-        text = environ[option.environment]
-        label = f"{option.name} (from {option.environment})"
+    if text is None and option.environment:
+        text = environ.get(option.environment) or None
     if text is None:
         return option.read(option.default) if option.default else ""
     try:
         return option.read(text)
     except ValueError as reason:
+        hides = option.kind is Kind.ENDPOINT and _KEYS_IN_ENDPOINT.search(text)
+        shown = _HIDDEN if hides else text
         raise _refuse(
-            f"{label}={text}: {reason}; legal: {option.legal} (default {option.shown_default})"
+            f"{_label(option.name, typed, environ)}={shown}: {reason}; "
+            f"legal: {option.legal} (default {option.shown_default})"
         ) from None
+
+
+def _label(name: str, typed: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    """Name an option, and the environment variable its value has come from."""
+    variable = BY_NAME[name].environment
+    return f"{name} (from {variable})" if name not in typed and environ.get(variable) else name
 
 
 def _place(words: tuple[str, ...], values: Mapping[str, Value]) -> tuple[str, str, str]:
@@ -184,28 +208,48 @@ def _place(words: tuple[str, ...], values: Mapping[str, Value]) -> tuple[str, st
         raise _refuse(_USAGE)
     if not _BUCKET.fullmatch(bucket):
         raise _refuse(
-            f'"{bucket}" is no bucket name; legal: 3 to 63 lower-case letters, digits and hyphens'
+            f"{_quoted(bucket)} is no bucket name; "
+            "legal: 3 to 63 lower-case letters, digits and hyphens"
         )
     _check_prefix(prefix)
     if not target:
         raise _refuse("the mount point is empty; " + _USAGE)
-    return bucket, prefix, os.path.abspath(target)
+    return bucket, prefix, absolute(target)
 
 
 def _source(word: str) -> str:
     """Return BUCKET[/PREFIX]; fstab and ossfs 1 write the bucket as BUCKET or BUCKET:/PREFIX."""
     if word.startswith("oss://"):
         return word[len("oss://") :]
-    if "://" in word:
-        raise _refuse(f'"{word}" is no bucket: write oss://BUCKET[/PREFIX]')
     name, _, below = word.partition(":")
+    if below.startswith("//"):
+        shown = _HIDDEN if _may_hold_keys(below) else f'"{word}"'
+        raise _refuse(f"{shown} is no bucket: write oss://BUCKET[/PREFIX]")
+    if below and not below.startswith("/"):
+        raise _refuse(f"{_HIDDEN} is no bucket: write oss://BUCKET[/PREFIX]")
     return f"{name}/{below.lstrip('/')}"
 
 
 def _same(what: str, named: str, option: str) -> str:
     if named and option and named != option:
-        raise _refuse(f'the {what} is given twice: "{named}" and "{option}"')
+        raise _refuse(f"the {what} is given twice: {_quoted(named)} and {_quoted(option)}")
     return named or option
+
+
+def _quoted(text: str) -> str:
+    return _HIDDEN if _may_hold_keys(text) else f'"{text}"'
+
+
+def _may_hold_keys(text: str) -> bool:
+    """Say whether it may be ID:SECRET or ID:SECRET@..., whose signs no bucket's name has."""
+    return ":" in text or "@" in text
+
+
+def _check_passwd_file(text: str) -> None:
+    if ":" in text and "/" not in text:
+        raise _refuse(
+            "passwd_file is the name of a file that holds ID:SECRET, not these themselves"
+        )
 
 
 def _check_prefix(prefix: str) -> None:
@@ -221,10 +265,13 @@ def _check_prefix(prefix: str) -> None:
         raise _refuse(f'oss_bucket_prefix="{prefix}": no path can hold "//", "." or ".."')
 
 
-def _endpoint(values: Mapping[str, Value]) -> tuple[str, str]:
+def _endpoint(
+    values: Mapping[str, Value], typed: Mapping[str, str], environ: Mapping[str, str]
+) -> tuple[str, str]:
     region = str(values["oss_region"]).removeprefix("oss-")
     if region and not _REGION.fullmatch(region):
-        raise _refuse(f"oss_region={region}: not a region; legal: a name such as cn-hangzhou")
+        label = _label("oss_region", typed, environ)
+        raise _refuse(f"{label}={region}: not a region; legal: a name such as cn-hangzhou")
     endpoint = str(values["oss_endpoint"])
     if not endpoint:
         if not region:
@@ -236,18 +283,14 @@ def _endpoint(values: Mapping[str, Value]) -> tuple[str, str]:
     return endpoint, region
 
 
-def _check_log_dir(options: MountOptions) -> None:
-    """Keep the log out of the mount: writing a line must not need the file system it is about."""
-    mount, logs = os.path.realpath(os.path.dirname(options.mountpoint)), options.log_dir
-    mount = os.path.join(mount, os.path.basename(options.mountpoint))
-    for path in (logs, os.path.realpath(logs)):
-        if path == mount or path.startswith(mount.rstrip("/") + "/"):
-            raise _refuse(f"log_dir={logs} lies inside the mount point; choose another directory")
-
-
 def _allows_other(fuse_conf: str) -> bool:
+    """Read the file as fusermount3 does, which skips over-long lines and a last one unended."""
     try:
-        with open(fuse_conf, encoding="utf-8", errors="replace") as lines:
-            return any(line.strip() == "user_allow_other" for line in lines)
+        with open(fuse_conf, "rb") as lines:
+            return any(
+                line.partition(b"#")[0].strip() == b"user_allow_other"
+                for line in lines
+                if line.endswith(b"\n") and len(line) <= _FUSE_CONF_LINE
+            )
     except OSError:
         return False

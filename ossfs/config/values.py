@@ -1,7 +1,8 @@
 """How the value of an option is written, by kind: sizes, modes, flags, seconds, endpoints.
 
 Every reader takes the text as typed and returns the value or raises ValueError with the reason
-alone; the caller adds the option's name and its legal range. Pure functions, no state.
+alone; the caller adds the option's name and its legal range. No state; only a relative path asks
+for the working directory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TypeAlias
 from urllib.parse import urlsplit
+
+from ossfs.runtime.paths import absolute
 
 Value: TypeAlias = str | int | float | bool
 
@@ -79,7 +82,7 @@ def show_size(size: int) -> str:
 
 
 def read_mode(text: str) -> int:
-    if not re.fullmatch(r"[0-7]{3,4}", text.strip(), re.ASCII):
+    if not re.fullmatch(r"[0-7]{1,4}", text.strip(), re.ASCII):
         raise ValueError("not an octal mode")
     return int(text, 8)
 
@@ -90,7 +93,7 @@ def read_path(text: str) -> str:
         raise ValueError("empty path")
     if "\0" in text:
         raise ValueError("a path cannot hold a NUL byte")
-    return os.path.abspath(os.path.expanduser(text))
+    return os.path.normpath(absolute(os.path.expanduser(text)))
 
 
 def read_endpoint(text: str) -> str:
@@ -98,22 +101,26 @@ def read_endpoint(text: str) -> str:
     text = text.strip()
     if not text:
         return ""
+    if "@" in text:
+        raise ValueError("an endpoint holds no user name or password")
     if "://" not in text:
         text = "https://" + text
     parts = urlsplit(text)
     if parts.scheme.lower() not in ("http", "https"):
         raise ValueError("neither http:// nor https://")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("an endpoint holds no user name or password")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("an endpoint has no path: the bucket goes into oss://BUCKET")
-    if parts.port == 0:
-        raise ValueError("port 0")
+    try:
+        given_port = parts.port
+    except ValueError:
+        given_port = 0  # the reason would quote it
+    if given_port == 0:
+        raise ValueError("the port is no number from 1 to 65535")
     host = parts.hostname
     if not host or not re.fullmatch(r"[0-9A-Za-z._:-]+", host):
         raise ValueError("no host name")
     shown = f"[{host}]" if ":" in host else host
-    port = f":{parts.port}" if parts.port is not None else ""
+    port = f":{given_port}" if given_port is not None else ""
     return f"{parts.scheme.lower()}://{shown}{port}"
 
 

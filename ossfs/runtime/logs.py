@@ -85,7 +85,7 @@ class SharedRotatingFile(logging.Handler):
     ) -> None:
         """Open the file; `on_open(fd)` is told of each file as it becomes the current one."""
         super().__init__()
-        self.path = os.path.join(directory, FILE_NAME)
+        self.path = path_in(directory)
         self._lock_path = os.path.join(directory, f".{FILE_NAME}.lock")
         self._max_bytes = max_bytes
         self._files = files
@@ -175,6 +175,11 @@ def configure(
     logging.captureWarnings(True)
 
 
+def path_in(directory: str) -> str:
+    """Return the log's path, for messages."""
+    return os.path.join(directory, FILE_NAME)
+
+
 def prepare_directory(directory: str) -> None:
     """Make the log directory, closed to others; UserError when it cannot be trusted or made."""
     try:
@@ -193,7 +198,10 @@ def prepare_directory(directory: str) -> None:
 
 def _unusable(directory: str, error: OSError) -> UserError:
     reason = error.strerror or str(error)
-    return UserError(f"log_dir={directory} cannot be used: {reason}", ExitStatus.USAGE)
+    return UserError(
+        f"log_dir={directory} cannot be used: {reason}; choose another: -o log_dir=DIR",
+        ExitStatus.USAGE,
+    )
 
 
 def _open_own(path: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ossfs.config.arguments import Setting, scan, split_list
+from ossfs.config.arguments import Setting, quote, scan, split_list
 from ossfs.runtime.failure import ExitStatus, UserError
 
 
@@ -18,6 +18,11 @@ def test_a_backslash_keeps_a_comma_in_the_value() -> None:
 
 def test_a_backslash_keeps_a_backslash() -> None:
     assert split_list(r"x=a\\,ro") == [Setting("x", "a\\"), Setting("ro", None)]
+
+
+@pytest.mark.parametrize("value", ["plain", "a,b", "a\\", "\\,", ",", "it's\\\\,"])
+def test_a_quoted_value_is_read_back_as_it_was(value: str) -> None:
+    assert split_list(f"a={quote(value)},b") == [Setting("a", value), Setting("b", None)]
 
 
 def test_empty_items_of_a_list_are_dropped() -> None:
@@ -45,7 +50,14 @@ def test_after_two_dashes_everything_is_a_name() -> None:
     assert scan(["--", "oss://b", "-f"]).positional == ("oss://b", "-f")
 
 
-@pytest.mark.parametrize("words", [["-o"], ["-x"], ["-fo"]])
+@pytest.mark.parametrize("words", [["-fo", "a=1"], ["-foa=1"], ["-o", "a=1", "-f"]])
+def test_switches_may_stand_together(words: list[str]) -> None:
+    asked = scan(words)
+    assert asked.foreground
+    assert asked.settings == (Setting("a", "1"),)
+
+
+@pytest.mark.parametrize("words", [["-o"], ["-x"], ["-fo"], ["-fx"], ["-xo", "a=1"]])
 def test_broken_switches_are_refused(words: list[str]) -> None:
     with pytest.raises(UserError) as refused:
         scan(words)

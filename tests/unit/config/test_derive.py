@@ -28,3 +28,10 @@ def test_an_explicit_limit_wins_over_everything() -> None:
 )
 def test_without_one_half_of_what_there_is_counts(cgroup: int | None, ram: int, limit: int) -> None:
     assert memory_limit(0, cgroup, ram) == limit
+
+
+def test_of_a_limited_address_space_buffers_take_a_quarter() -> None:
+    assert memory_limit(0, None, 64 * GIB, 4 * GIB) == 1 * GIB
+    assert memory_limit(0, 1 * GIB, 64 * GIB, 64 * GIB) == 512 * MIB
+    assert memory_limit(0, None, 64 * GIB, 100 * MIB) == 128 * MIB
+    assert memory_limit(300 * MIB, None, 64 * GIB, 1 * GIB) == 300 * MIB

@@ -10,7 +10,7 @@ import pytest
 
 from ossfs.config.arguments import scan
 from ossfs.config.options import MountOptions
-from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, TABLE, Dialect
+from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, OPPOSITES, TABLE, Dialect
 from ossfs.config.validate import Host, Resolved, resolve
 from ossfs.config.values import Kind
 from ossfs.runtime.failure import ExitStatus, UserError
@@ -62,7 +62,7 @@ def test_every_default_is_legal() -> None:
 def test_no_name_means_two_options() -> None:
     names = [option.name for option in TABLE]
     names += [name for option in TABLE for group in option.names.values() for name in group]
-    names += [*IGNORED_WORDS, *KERNEL_WORDS, "rw"]
+    names += [*IGNORED_WORDS, *KERNEL_WORDS, *OPPOSITES, "rw"]
     assert len(names) == len(set(names))
 
 
@@ -81,6 +81,14 @@ def test_a_bare_flag_is_true_and_rw_undoes_ro() -> None:
     assert options("-o", "ro").ro is True
     assert options("-o", "ro=false").ro is False
     assert options("-o", "ro,rw").ro is False
+
+
+@pytest.mark.parametrize("word", ["rw", "ro=false", "ro,rw"])
+def test_whoever_asks_to_write_is_told_that_it_is_not_possible_yet(word: str) -> None:
+    (note,) = resolved("-o", word).notes
+    assert "read-only" in note
+    assert not resolved("-o", "ro").notes
+    assert not resolved("-o", "rw,ro").notes
 
 
 def test_long_options_may_be_written_with_hyphens() -> None:
@@ -104,6 +112,21 @@ def test_ossfs_1_names_its_endpoint_url() -> None:
 def test_words_of_mount_8_are_dropped_or_handed_to_the_kernel() -> None:
     made = options("-o", "_netdev,nofail,x-systemd.automount,users,noexec,noatime,comment=x")
     assert made.kernel_words == ("noexec", "noatime")
+
+
+@pytest.mark.parametrize(
+    ("words", "kernel"),
+    [
+        ("noexec,exec", ()),
+        ("exec,noexec", ("noexec",)),
+        ("noatime,strictatime,sync", ("sync",)),
+        ("sync,async,noexec", ("noexec",)),
+    ],
+)
+def test_of_two_words_that_contradict_each_other_the_last_counts(
+    words: str, kernel: tuple[str, ...]
+) -> None:
+    assert options("-o", words).kernel_words == kernel
 
 
 def test_remount_is_refused_rather_than_ignored() -> None:
@@ -170,6 +193,49 @@ def refusal_without_endpoint(environ: dict[str, str], *words: str) -> str:
     with pytest.raises(UserError) as refused:
         resolve(scan(["oss://bucket", "/mnt", *words]), environ, ROOT)
     return refused.value.message
+
+
+def test_so_is_a_region_from_the_environment() -> None:
+    message = refusal(environ={"OSS_REGION": "no region"})
+    assert message.startswith("oss_region (from OSS_REGION)=no region: ")
+    assert refusal("-o", "oss_region=?", environ={"OSS_REGION": "x"}).startswith("oss_region=?: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["oss://me:hunter2@bucket", "/mnt"],
+        ["oss://me:hun/ter2@bucket", "/mnt"],
+        ["me:hunter2@bucket", "/mnt"],
+        ["me:hunter2", "/mnt"],
+        ["s3://me:hunter2@bucket", "/mnt"],
+        ["/mnt", "--oss_bucket=me:hunter2@bucket"],
+        ["oss://bucket", "/mnt", "-o", "oss_bucket=me:hunter2"],
+        ["oss://bucket", "/mnt", "-o", "me:hunter2"],
+        ["oss://bucket", "/mnt", "-o", "LTAI5tAbC:hunter2,allow_other"],
+        ["oss://bucket", "/mnt", "--oss_access_key_secret:hunter2"],
+        ["oss://bucket", "/mnt", "-o", "oss_access_key_secret=a,Hunter2"],
+        ["oss://bucket", "/mnt", "-o", "passwd_file=me:hunter2"],
+        ["oss://bucket", "/mnt", "-o", "oss_endpoint=https://me:hunter2@host"],
+        ["oss://bucket", "/mnt", "-o", "oss_endpoint=me:hunter2@host"],
+        ["oss://bucket", "/mnt", "-o", "oss_endpoint=me:hunter2"],
+        ["oss://bucket", "/mnt", "-o", "oss_endpoint=https://me:hunt/er2@host"],
+        ["oss://bucket", "/mnt", "-p", "hunter2"],
+        ["oss://bucket", "/mnt", "--oss_access_key_secret", "hunter2"],
+    ],
+)
+def test_what_may_be_a_secret_in_the_wrong_place_is_not_repeated(words: list[str]) -> None:
+    with pytest.raises(UserError) as refused:
+        resolve(scan(["-o", ENDPOINT, *words]), {}, ROOT)
+    assert refused.value.status is ExitStatus.USAGE
+    message = refused.value.message.lower()
+    assert not any(piece in message for piece in ("hunter2", "hun/ter2", "er2", "ter2"))
+
+
+def test_nor_is_one_from_the_environment() -> None:
+    message = refusal_without_endpoint({"OSS_ENDPOINT": "https://me:hunter2@host"})
+    assert "from OSS_ENDPOINT" in message
+    assert "hunter2" not in message
 
 
 def test_a_missing_endpoint_says_how_to_give_one() -> None:
@@ -256,10 +322,17 @@ def test_an_allow_other_nobody_wants_needs_no_note() -> None:
     [
         ("user_allow_other\n", True),
         ("  user_allow_other  \n", True),
+        ("user_allow_other # for all\n", True),
+        ("user_allow_other\r\n", True),
         ("#user_allow_other\n", False),
+        ("user_allow_other", False),
+        ("user_allow_other" + " " * 239 + "\n", False),
+        ("user_allow_other=1\n", False),
     ],
 )
-def test_fuse_conf_permits_by_a_line_of_its_own(tmp_path: Path, line: str, allowed: bool) -> None:
+def test_fuse_conf_is_read_as_fusermount3_reads_it(
+    tmp_path: Path, line: str, allowed: bool
+) -> None:
     conf = tmp_path / "fuse.conf"
     conf.write_text("# a comment\nmount_max = 10\n" + line)
     assert Host.here(str(conf)).user_allow_other is allowed
@@ -267,22 +340,6 @@ def test_fuse_conf_permits_by_a_line_of_its_own(tmp_path: Path, line: str, allow
 
 def test_a_missing_fuse_conf_permits_nothing(tmp_path: Path) -> None:
     assert Host.here(str(tmp_path / "none")).user_allow_other is False
-
-
-def test_the_log_never_lies_inside_the_mount(tmp_path: Path) -> None:
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path / "mnt")
-    for logs in ("mnt", "mnt/logs", "link/logs"):
-        words = [
-            "oss://bucket",
-            str(tmp_path / "mnt"),
-            "-o",
-            f"{ENDPOINT},log_dir={tmp_path}/{logs}",
-        ]
-        with pytest.raises(UserError, match="inside the mount point"):
-            resolve(scan(words), {}, ROOT)
-    words[-1] = f"{ENDPOINT},log_dir={tmp_path}/mnt-logs"
-    assert resolve(scan(words), {}, ROOT).options.log_dir == f"{tmp_path}/mnt-logs"
 
 
 def test_each_user_has_a_log_directory_of_their_own() -> None:

@@ -55,12 +55,15 @@ def test_other_words_are_no_flag(text: str) -> None:
         values.read_flag(text)
 
 
-@pytest.mark.parametrize(("text", "mode"), [("0755", 0o755), ("644", 0o644), ("0000", 0)])
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [("0755", 0o755), ("644", 0o644), ("0000", 0), ("0", 0), ("22", 0o22), ("7", 0o7)],
+)
 def test_modes_are_octal(text: str, mode: int) -> None:
     assert values.read_mode(text) == mode
 
 
-@pytest.mark.parametrize("text", ["", "7", "0o755", "0888", "rwxr-xr-x", "01777777"])
+@pytest.mark.parametrize("text", ["", "8", "0o755", "0888", "rwxr-xr-x", "01777777"])
 def test_what_is_not_octal_is_no_mode(text: str) -> None:
     with pytest.raises(ValueError):
         values.read_mode(text)
@@ -95,8 +98,12 @@ def test_an_endpoint_is_brought_into_one_form(text: str, endpoint: str) -> None:
         "http://host:0",
         "http://host:99999",
         "http://a b",
+        "https://me:hunter2",
+        "https://me:hunter2/x@host",
+        "me:hunter2@host",
     ],
 )
 def test_what_is_no_endpoint_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError) as refused:
         values.read_endpoint(text)
+    assert "hunter2" not in str(refused.value)
