@@ -165,6 +165,8 @@ class Verifier:
             raise _no_date() from None
         self._check_time(then)
         wanted = f"{stamp[:8]}/{self._region}/oss/aliyun_v4_request"
+        if scope.split("/")[1:2] != [self._region]:
+            raise OssFault("InvalidArgument", "Invalid signing region in Authorization header.")
         if scope != wanted:
             raise OssFault(
                 "InvalidArgument",

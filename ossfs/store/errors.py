@@ -6,13 +6,15 @@
     ├── NoUpload            the multipart upload does not exist (any more)
     ├── Denied              401, 403
     │   ├── Expired         the token has expired: refresh credentials and try once more
-    │   └── Archived        the object must be restored before it can be read
+    │   ├── Archived        the object must be restored before it can be read
+    │   └── Elsewhere       the bucket belongs to another endpoint (.endpoint)
     ├── Changed             412: the object is not the version asked for
     ├── Exists              forbid-overwrite met an object
     ├── PositionConflict    append at another position than the end (.next_position)
     ├── NotAppendable       append to a normal object
     ├── TooLarge            over a size or count limit of the store
     ├── Invalid             400: the caller's mistake
+    │   └── WrongRegion     the signature names another region than the bucket's
     ├── Corrupt             checksum or length of the reply is wrong
     └── Transient           worth another attempt
         ├── Throttled       429, 503 rate limits (.retry_after)
@@ -77,6 +79,11 @@ class Expired(Denied): ...
 class Archived(Denied): ...
 
 
+class Elsewhere(Denied):
+    endpoint = ""
+    """Host name, and port if any, that the store names."""
+
+
 class Changed(StoreError): ...
 
 
@@ -94,6 +101,9 @@ class TooLarge(StoreError): ...
 
 
 class Invalid(StoreError): ...
+
+
+class WrongRegion(Invalid): ...
 
 
 class Corrupt(StoreError): ...

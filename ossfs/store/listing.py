@@ -65,6 +65,8 @@ class ErrorReply(NamedTuple):
 
     code: str
     message: str
+    endpoint: str = ""
+    """Where to send requests for this bucket instead."""
 
 
 def parse_page(body: bytes) -> ListPage:
@@ -222,11 +224,11 @@ def parse_error(body: bytes) -> ErrorReply:
     """Return what an error reply says, nothing where it is not OSS's XML (a proxy's page)."""
     if b"<Error>" not in body:
         return ErrorReply("", "")
-    code, message = _only(body, b"Code"), _only(body, b"Message")
-    return ErrorReply(
-        (code or b"").decode("utf-8", "replace").strip(),
-        _unescape((message or b"").decode("utf-8", "replace").strip()),
+    code, message, endpoint = (
+        (_only(body, tag) or b"").decode("utf-8", "replace").strip()
+        for tag in (b"Code", b"Message", b"Endpoint")
     )
+    return ErrorReply(code, _unescape(message), endpoint)
 
 
 def _document(body: bytes, tag: str) -> ElementTree.Element:

@@ -31,6 +31,7 @@ from ossfs.store.errors import (
     Changed,
     Corrupt,
     Denied,
+    Elsewhere,
     Exists,
     Expired,
     Invalid,
@@ -44,6 +45,7 @@ from ossfs.store.errors import (
     TooLarge,
     Transient,
     Unavailable,
+    WrongRegion,
 )
 from ossfs.store.listing import ErrorReply, parse_error
 from ossfs.store.reply import natural
@@ -82,6 +84,10 @@ _MISSING: dict[str, type[StoreError]] = {
 """What a code means in a 404, and in nothing else."""
 _NO_SUCH_BUCKET = "0015-00000101"
 """The x-oss-ec of NoSuchBucket."""
+_WRONG_REGION = "Invalid signing region"
+"""How the message begins in which OSS refuses the region of a V4 signature (its
+x-oss-ec is 0002-00000226; aliyun/alibabacloud-oss-go-sdk-v2 issue 29)."""
+_HOST = re.compile(r"[0-9A-Za-z.-]+(:[0-9]+)?")
 _THROTTLED = re.compile(
     "QpsLimitExceeded|RateLimitExceeded|RequestLimitExceeded|Throttl|^SlowDown$|^ServiceBusy$"
 )
@@ -131,7 +137,7 @@ def error_of(
         no_bucket = headers.get("x-oss-ec") == _NO_SUCH_BUCKET
         reply = ErrorReply("NoSuchBucket" if no_bucket else "NoSuchKey", "")
     code = reply.code
-    kind = _kind_of(status, code, bool(request_id), temporary_keys, conditional)
+    kind = _kind_of(status, reply, bool(request_id), temporary_keys, conditional)
     error = kind(
         _message(kind, status, reply, bool(request_id), bucket),
         key=key,
@@ -139,6 +145,8 @@ def error_of(
         code=code,
         request_id=request_id,
     )
+    if isinstance(error, Elsewhere):
+        error.endpoint = reply.endpoint
     if isinstance(error, Transient):
         error.retry_after = _retry_after(headers.get("retry-after", ""))
     if isinstance(error, PositionConflict):
@@ -148,8 +156,9 @@ def error_of(
 
 
 def _kind_of(
-    status: int, code: str, from_oss: bool, temporary_keys: bool, conditional: bool
+    status: int, reply: ErrorReply, from_oss: bool, temporary_keys: bool, conditional: bool
 ) -> type[StoreError]:
+    code = reply.code
     if status == 416 and conditional:
         # The version that was asked for is longer than this; OSS may look at the range first.
         return Changed
@@ -164,6 +173,11 @@ def _kind_of(
         return _MISSING.get(code, StoreError)
     if code == "InvalidAccessKeyId" and temporary_keys:
         return Expired
+    if (status == 403 or 300 <= status < 400) and _HOST.fullmatch(reply.endpoint):
+        # AccessDenied, or a redirect of old: neither has to do with the keys.
+        return Elsewhere
+    if code == "InvalidArgument" and reply.message.startswith(_WRONG_REGION):
+        return WrongRegion
     return _BY_CODE.get(code) or _BY_STATUS.get(status, StoreError)
 
 

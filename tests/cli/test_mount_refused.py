@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from ossfs.cli import main, mount, mounts, preflight
 from ossfs.runtime.failure import ExitStatus, UserError
 from tests.cli.command import Ossfs, Reply
+from tests.cli.conftest import TwoUsers
+from tests.support import canned
 
 
 def refused(reply: Reply, status: ExitStatus, *said: str) -> None:
@@ -30,10 +33,12 @@ def refused(reply: Reply, status: ExitStatus, *said: str) -> None:
         (["-x"], "unknown switch -x"),
         (["extra"], "usage: ossfs mount"),
         (["-o", "log_dir=mnt/log"], "inside the mount point"),
-        (["-o", "log_dir=/proc/none"], "log_dir=/proc/none cannot be used"),
+        (["-o", "log_dir=/proc/none"], "choose another: -o log_dir=DIR"),
+        (["-o", "log_dir=link/log"], "link/log lies inside the mount point"),
     ],
 )
 def test_a_bad_option(ossfs: Ossfs, words: list[str], said: str) -> None:
+    (ossfs.directory / "link").symlink_to("mnt")
     refused(ossfs.mount(*words), ExitStatus.USAGE, said)
 
 
@@ -108,6 +113,38 @@ def test_an_endpoint_whose_name_is_unknown(ossfs: Ossfs) -> None:
     refused(reply, ExitStatus.UNREACHABLE, "http://ossfs.invalid")
 
 
+def test_an_endpoint_that_speaks_no_tls(ossfs: Ossfs) -> None:
+    secure = ossfs.emulator.endpoint.replace("http:", "https:")
+    reply = ossfs.mount("-o", f"oss_endpoint={secure}")
+    refused(reply, ExitStatus.UNREACHABLE, f"write oss_endpoint={ossfs.emulator.endpoint}")
+
+
+ELSEWHERE = b"""<?xml version="1.0" encoding="UTF-8"?>
+<Error>
+  <Code>AccessDenied</Code>
+  <Message>The bucket you are attempting to access must be addressed using the specified endpoint.
+ Please send all future requests to this endpoint.</Message>
+  <RequestId>5A408B4B42BD0241CE407E2B</RequestId>
+  <HostId>data.oss-cn-hangzhou.aliyuncs.com</HostId>
+  <Bucket>data</Bucket>
+  <Endpoint>oss-cn-beijing.aliyuncs.com</Endpoint>
+</Error>"""
+"""As OSS answers at the endpoint of a region that the bucket is not in."""
+
+
+def test_a_bucket_of_another_region(ossfs: Ossfs) -> None:
+    answer = canned.reply(403, ELSEWHERE, "x-oss-request-id: 5A408B4B42BD0241CE407E2B")
+    with canned.CannedServer([answer]) as server:
+        endpoint = f"http://127.0.0.1:{server.port}"
+        reply = ossfs.mount("-o", f"oss_endpoint={endpoint}")
+    refused(reply, ExitStatus.NO_BUCKET, "write oss_endpoint=http://oss-cn-beijing.aliyuncs.com")
+
+
+def test_a_region_that_the_bucket_is_not_in(ossfs: Ossfs) -> None:
+    reply = ossfs.mount("-o", "oss_region=hangzhou")
+    refused(reply, ExitStatus.USAGE, "is not in region hangzhou", "oss_region")
+
+
 def test_an_endpoint_that_never_answers(ossfs: Ossfs) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         endpoint = f"http://127.0.0.1:{mute.getsockname()[1]}"
@@ -129,6 +166,20 @@ def test_a_refused_mount_leaves_neither_mount_nor_process(ossfs: Ossfs) -> None:
     assert "no-such-bucket" in ossfs.log
 
 
+def test_what_fusermount3_says_is_passed_on(users: TwoUsers) -> None:
+    set_limit = ["sh", "-c", "echo mount_max = 0 > /etc/fuse.conf"]
+    assert users.root.run([*users.root.prefix, *set_limit]).status == 0
+    for words in ([], ["-f"]):
+        reply = users.nobody.mount(*words)
+        assert reply.status == ExitStatus.FUSE
+        assert "too many FUSE filesystems mounted; mount_max=N can be set in" in reply.stderr
+
+
+def test_a_root_that_may_not_mount_is_told_what_it_lacks(ossfs: Ossfs, tmp_path: Path) -> None:
+    bounded = Ossfs(ossfs.emulator, tmp_path, ["setpriv", "--bounding-set=-sys_admin"])
+    refused(bounded.mount(), ExitStatus.FUSE, "Operation not permitted", "--cap-add SYS_ADMIN")
+
+
 def test_a_missing_fuse_device(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none is missing; modprobe fuse") as found:
         preflight.check_fuse(str(tmp_path / "none"))
@@ -147,6 +198,8 @@ def ill_server(
     ossfs: Ossfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], int]:
     """Mount with a serving process that runs `code` instead; returns the status."""
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own stay as they are
 
     def attempt(code: str) -> int:
         (tmp_path / "sitecustomize.py").write_text(

@@ -154,6 +154,7 @@ def test_v4_signs_the_region(served: Served) -> None:
     answer = oss.call("GET", "x")
     assert answer.status in (400, 403)
     assert answer.code == "InvalidArgument"
+    assert "Invalid signing region in Authorization header." in answer.body.decode()
     oss.close()
 
 

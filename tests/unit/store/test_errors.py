@@ -16,10 +16,12 @@ from ossfs.store import errors
         (errors.Denied, errno.EACCES),
         (errors.Expired, errno.EACCES),
         (errors.Archived, errno.EACCES),
+        (errors.Elsewhere, errno.EACCES),
         (errors.Changed, errno.ESTALE),
         (errors.Exists, errno.EEXIST),
         (errors.TooLarge, errno.EFBIG),
         (errors.Invalid, errno.EINVAL),
+        (errors.WrongRegion, errno.EINVAL),
         (errors.DeadlineExceeded, errno.ETIMEDOUT),
         (errors.NoBucket, errno.EIO),
         (errors.NoUpload, errno.EIO),
@@ -45,7 +47,7 @@ def test_no_error_becomes_an_errno_that_programs_spin_on():
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.StoreError)
     ]
-    assert len(everyone) == 19
+    assert len(everyone) == 21
     numbers = {errors.errno_of(kind("x")) for kind in everyone}
     assert not numbers & {errno.EAGAIN, errno.EINTR, errno.EWOULDBLOCK}
 

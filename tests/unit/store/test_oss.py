@@ -23,6 +23,7 @@ from ossfs.store.errors import (
     Corrupt,
     DeadlineExceeded,
     Denied,
+    Elsewhere,
     Exists,
     Expired,
     Invalid,
@@ -36,6 +37,7 @@ from ossfs.store.errors import (
     TooLarge,
     Truncated,
     Unavailable,
+    WrongRegion,
 )
 from ossfs.store.oss import OssStore
 from ossfs.store.transport import Origin
@@ -144,6 +146,10 @@ ROWS: list[tuple[int, str, type[StoreError]]] = [
     (504, "GatewayTimeout", Unavailable),
 ]
 
+ELSEWHERE = (
+    b"<Error><Code>AccessDenied</Code><Message>The bucket you are attempting to access must be "
+    b"addressed using the specified endpoint.</Message><Endpoint>%s</Endpoint></Error>"
+)
 WAYS: dict[str, Callable[[Store], object]] = {
     "our own way": lambda store: store.list_page(b"", deadline=soon()),
     "through oss2": lambda store: store.get_symlink(b"k", deadline=soon()),
@@ -241,6 +247,32 @@ def test_an_unknown_key_id_means_an_expired_token_only_where_there_is_a_token() 
     assert not isinstance(caught.value, Expired)
     with store_on(answer, credentials=TEMPORARY) as (store, _), pytest.raises(Expired):
         read(store)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("status", [301, 307, 403])
+def test_a_bucket_that_belongs_to_another_endpoint_says_to_which(way: str, status: int) -> None:
+    answer = reply(status, ELSEWHERE % b"oss-cn-beijing.aliyuncs.com", ID)
+    with store_on([answer]) as (store, _), pytest.raises(Elsewhere) as caught:
+        WAYS[way](store)
+    assert caught.value.endpoint == "oss-cn-beijing.aliyuncs.com"
+
+
+@pytest.mark.parametrize("endpoint", [b"", b"x y", b"user@host", b"http://host/path"])
+def test_an_endpoint_that_is_no_host_is_not_passed_on(endpoint: bytes) -> None:
+    answer = reply(403, ELSEWHERE % endpoint, ID)
+    with store_on([answer]) as (store, _), pytest.raises(Denied) as caught:
+        read(store)
+    assert type(caught.value) is Denied
+
+
+def test_a_signature_for_another_region_is_told_from_other_mistakes() -> None:
+    wrong = xml(400, "InvalidArgument", "Invalid signing region in Authorization header.")
+    with store_on([wrong]) as (store, _), pytest.raises(WrongRegion):
+        read(store)
+    with store_on([xml(400, "InvalidArgument", "m")]) as (store, _), pytest.raises(Invalid) as e:
+        read(store)
+    assert type(e.value) is Invalid
 
 
 def test_a_wrong_clock_is_named() -> None:
