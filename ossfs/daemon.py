@@ -1,10 +1,13 @@
 """One process serves one mount: build the rooms, mount, serve until told to stop, unmount.
 
 Order matters: the bucket answers before anything is mounted, so a wrong key is one line
-and not a broken directory; `ready` is called when the kernel has begun to talk to us;
-on the way out the mount goes first, then the requests under way, so nothing waits on a
-process that is ending. SIGTERM and SIGINT unmount; SIGUSR1 writes a line of statistics
-to the log.
+and not a broken directory; `ready` is called when the kernel has begun to talk to us.
+
+On the way out the mount goes first: plainly while we still serve, lazily if it is in use,
+so that no new request comes. Then requests under way are broken off and answered EIO, and
+nothing waits on a process that is ending. Nothing is lost by it while nothing is written.
+SIGTERM and SIGINT start that, in the foreground SIGHUP too; SIGUSR1 writes a line of
+statistics to the log.
 """
 
 from __future__ import annotations
@@ -12,53 +15,44 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import signal
-from collections.abc import Callable, Mapping
-from typing import Any
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pyfuse3
 import trio
 
-from ossfs.config.derive import memory_limit
+from ossfs import bucket
+from ossfs.config.derive import MEMORY_FLOOR, memory_limit
 from ossfs.config.options import MountOptions
+from ossfs.config.values import show_size
 from ossfs.credentials import CredentialsProvider
-from ossfs.fuse.handshake import Handshake
 from ossfs.fuse.knobs import raise_readahead
 from ossfs.fuse.notify import Notifier
 from ossfs.fuse.operations import Operations, Presentation
+from ossfs.fuse.session import Session
 from ossfs.reading.blocks import BlockPool
 from ossfs.reading.content import Source
 from ossfs.reading.pushing import Pusher
 from ossfs.reading.reader import Reading, ReadingLimits
+from ossfs.runtime import machine
 from ossfs.runtime.budget import Budget
 from ossfs.runtime.clock import SystemClock
-from ossfs.runtime.failure import ExitStatus, UserError
-from ossfs.runtime.machine import cgroup_limit, physical_memory
+from ossfs.runtime.failure import ExitStatus, UserError, cause_of
 from ossfs.runtime.metrics import Metrics
 from ossfs.store.client import StoreClient
-from ossfs.store.errors import (
-    DeadlineExceeded,
-    Denied,
-    Invalid,
-    NoBucket,
-    StoreError,
-    Transient,
-)
 from ossfs.store.oss import OssStore
 from ossfs.store.transfer import TransferPool
 from ossfs.vfs.filesystem import FileSystem, Policy
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 10.0
-"""How long the bucket may take to answer at start; a mount command must not hang for a minute."""
-CONNECT_SECONDS = 3.0
-READ_SECONDS = 20.0
-"""How long the server may be silent; both are less where a request has less time in all."""
-SILENCES = 3
-"""As many times may a server be waited for in vain within one request: it has other addresses, and
-a connection may be dead without a sign."""
 SWEEP_SECONDS = 2.0
 HEALTH_SECONDS = 60.0
 TASK_BYTES = 2 * 1024**2
@@ -67,19 +61,30 @@ TASKS = (16, 128)
 """Least and most handlers at once; between them a sixteenth of the memory limit decides."""
 IDLE_TASKS = 16
 """Idle handlers kept: with pyfuse3's one, every burst starts and ends tasks by the dozen."""
-
-
+LEAST_THREADS = 16
+"""Transfer threads, whatever the options and the limits say."""
 PULSE_SECONDS = 0.5
 """How long the loop may be caught in a read of a request that has been withdrawn."""
+UNMOUNT_SECONDS = 2.0
+"""How long taking the mount away may take before requests under way are broken off."""
+LINGER_SECONDS = 6.0
+"""A process told to end is gone by then, whatever it waits for (a connect takes up to 3 s)."""
+
+_FORSAKEN = "whoever was to start this mount has gone"
 
 
 def serve(
-    options: MountOptions, credentials: CredentialsProvider, *, ready: Callable[[], None]
+    options: MountOptions,
+    credentials: CredentialsProvider,
+    *,
+    ready: Callable[[], bool],
+    starter: int | None = None,
 ) -> None:
     """Mount and serve until unmounted or told to stop.
 
-    `ready` is called once the kernel talks to us. Raises UserError when the mount cannot start;
-    returns after a clean unmount.
+    `ready` is called once the kernel talks to us and says whether anybody wants the mount;
+    `starter` is a pipe's end that breaks when whoever waits for `ready` has gone. Raises
+    UserError when the mount cannot start; returns after a clean unmount.
     """
     # Inodes come by the hundred thousand and form no garbage cycles (a name that goes takes its
     # links along): at Python's threshold of 700 the collector would walk all of them again and
@@ -88,12 +93,10 @@ def serve(
     gc.set_threshold(50_000, 20, 100)
     _start_pulse()
     try:
-        trio.run(_Daemon(options, credentials, ready).run)
+        trio.run(_Daemon(options, credentials, ready, starter).run)
     except BaseExceptionGroup as group:
-        cause: BaseException = group
-        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-            cause = cause.exceptions[0]
-        if isinstance(cause, UserError):
+        cause = cause_of(group)
+        if isinstance(cause, UserError | KeyboardInterrupt):
             raise cause from None
         raise
 
@@ -103,68 +106,89 @@ class _Daemon:
         self,
         options: MountOptions,
         credentials: CredentialsProvider,
-        ready: Callable[[], None],
+        ready: Callable[[], bool],
+        starter: int | None,
     ) -> None:
         self._options = options
         self._credentials = credentials
         self._ready = ready
+        self._starter = starter
+        self._starting = trio.CancelScope()
         self._prefix = options.oss_bucket_prefix.strip("/").encode()
         if self._prefix:
             self._prefix += b"/"
-        limit = memory_limit(options.total_mem_limit, cgroup_limit(), physical_memory())
-        self._budget = Budget(limit)
-        self._tasks = min(max(limit // 16 // TASK_BYTES, TASKS[0]), TASKS[1])
+        self._budget, self._pool = _reserve(options.total_mem_limit)
+        self._tasks = min(max(self._budget.limit // 16 // TASK_BYTES, TASKS[0]), TASKS[1])
         self._budget.charge(self._tasks * TASK_BYTES)
+        # A thread for each handler: a request that stands in line is late before it begins.
+        self._threads = _spared_threads(max(options.prefetch_concurrency, self._tasks))
         self._metrics = Metrics()
         self._started = trio.Event()
+        self._session = Session(options.mountpoint)
+        self._serving = trio.CancelScope()
+        self._leaving = False
 
     async def run(self) -> None:
+        store = bucket.open_store(self._options, self._credentials)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_starter)
+            await bucket.probe(store, self._prefix, self._options)
+            with trio.open_signal_receiver(*_signals()) as signals:
+                await self._run(store, signals, nursery)
+                nursery.cancel_scope.cancel()
+
+    async def _run(
+        self, store: OssStore, signals: AsyncIterator[int], watching: trio.Nursery
+    ) -> None:
+        """Mount, serve, unmount; signals are taken by `watching` until all of that is over."""
         options = self._options
-        store = _open_store(options, self._credentials)
-        await self._probe(store)
-        # A thread for each handler: a request that stands in line is late before it begins.
-        transfer = TransferPool(max(options.prefetch_concurrency, self._tasks))
+        transfer = TransferPool(self._threads)
         client = StoreClient(
             store,
             request_timeout=options.oss_request_timeout_ms / 1000,
             refresh=self._credentials.refresh,
             transfer=transfer,
-            control_threads=self._tasks,
+            control_threads=min(self._tasks, self._threads),
         )
         notifier = Notifier(self._metrics)
         try:
             async with trio.open_nursery() as nursery:
                 filesystem = self._build(client, notifier, nursery)
-                handshake = self._mount(filesystem)
+                disconnected = False
+                self._session.mount(self._operations(filesystem), _fuse_options(options))
                 try:
-                    nursery.start_soon(handshake.run)
+                    nursery.start_soon(self._session.shake_hands)
+                    watching.start_soon(self._watch_signals, signals, watching, filesystem, client)
                     nursery.start_soon(client.watch)
                     nursery.start_soon(self._sweep, filesystem)
-                    nursery.start_soon(self._watch_signals, filesystem, client)
                     nursery.start_soon(self._once_started)
-                    await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=self._tasks)
+                    with self._serving:
+                        await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=self._tasks)
+                        disconnected = not self._leaving
                     log.info("unmounted %s", options.mountpoint)
                 finally:
-                    pyfuse3.close(unmount=True)
                     client.close()  # requests under way end now instead of at their deadline
+                    await _patiently(partial(self._session.clear_away, disconnected=disconnected))
+                    self._session.close()
                     nursery.cancel_scope.cancel()
         finally:
             notifier.close()
             with trio.CancelScope(shield=True):
                 await transfer.aclose()
 
-    async def _probe(self, store: OssStore) -> None:
-        """Raise a UserError unless the bucket answers."""
-        client = StoreClient(store, request_timeout=PROBE_SECONDS)
-        try:
-            await client.probe(self._prefix)
-        except StoreError as error:
-            raise _start_failure(error, self._options) from error
+    async def _watch_starter(self) -> None:
+        """Until we serve: end when whoever waits for that has gone, since nobody wants us then."""
+        if self._starter is None:
+            return
+        with self._starting:
+            # Of the writing end of a pipe nothing can be read: it becomes ready when it breaks.
+            await trio.lowlevel.wait_readable(self._starter)
+            raise UserError(_FORSAKEN)
 
     def _build(self, client: StoreClient, notifier: Notifier, nursery: trio.Nursery) -> FileSystem:
         options = self._options
         clock = SystemClock()
-        source = Source(client, BlockPool(self._budget), nursery)
+        source = Source(client, self._pool, nursery)
         limits = ReadingLimits(
             chunk=options.prefetch_chunk_size,
             per_file=options.prefetch_concurrency_per_file,
@@ -185,7 +209,7 @@ class _Daemon:
             nursery=nursery,
         )
 
-    def _mount(self, filesystem: FileSystem) -> Handshake:
+    def _operations(self, filesystem: FileSystem) -> Operations:
         options = self._options
         presentation = Presentation(
             uid=options.uid,
@@ -194,33 +218,17 @@ class _Daemon:
             dir_mode=options.dir_mode & ~options.umask,
             negative_timeout=options.negative_timeout,
         )
-        handshake = Handshake()
+        return Operations(filesystem, presentation, self._metrics, self._begin_to_serve)
 
-        def begin_to_serve() -> None:
-            handshake.finish()
-            self._started.set()
-
-        operations = Operations(filesystem, presentation, self._metrics, begin_to_serve)
-        try:
-            pyfuse3.init(operations, options.mountpoint, _fuse_options(options))
-            try:
-                handshake.begin()
-            except OSError:
-                pyfuse3.close(unmount=True)
-                raise
-        except (RuntimeError, OSError) as error:
-            raise UserError(
-                f"cannot mount on {options.mountpoint}: {error}; check /dev/fuse, fusermount3 "
-                "and your permission to mount there",
-                ExitStatus.FUSE,
-            ) from error
-        return handshake
+    def _begin_to_serve(self) -> None:
+        self._session.begin()
+        self._started.set()
 
     async def _once_started(self) -> None:
         await self._started.wait()
-        options = self._options
+        options, device = self._options, self._session.device
         ahead = options.read_ahead_kb
-        if ahead and raise_readahead(options.mountpoint, ahead):
+        if ahead and raise_readahead(device, ahead):
             self._reading.tolerance = max(self._reading.tolerance, 2 * ahead * 1024)
         else:
             self._reading.pusher = Pusher(self._notifier.push)
@@ -233,7 +241,9 @@ class _Daemon:
             self._tasks,
             "pages pushed ahead" if self._reading.pusher else "readahead raised",
         )
-        self._ready()
+        self._starting.cancel()
+        if not self._leaving and not self._ready():
+            raise UserError(_FORSAKEN)
 
     async def _sweep(self, filesystem: FileSystem) -> None:
         health = trio.current_time() + HEALTH_SECONDS
@@ -250,15 +260,31 @@ class _Daemon:
                     self._budget.peak >> 20,
                 )
 
-    async def _watch_signals(self, filesystem: FileSystem, client: StoreClient) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
-            async for number in signals:
-                if number == signal.SIGUSR1:
-                    log.info("statistics: %s", json.dumps(self._statistics(filesystem, client)))
-                    continue
+    async def _watch_signals(
+        self,
+        signals: AsyncIterator[int],
+        nursery: trio.Nursery,
+        filesystem: FileSystem,
+        client: StoreClient,
+    ) -> None:
+        async for number in signals:
+            if number == signal.SIGUSR1:
+                log.info("statistics: %s", json.dumps(self._statistics(filesystem, client)))
+            elif self._leaving:
+                log.info("%s: unmounting already", signal.Signals(number).name)
+            else:
+                self._leaving = True
                 log.info("%s: unmounting", signal.Signals(number).name)
-                pyfuse3.terminate()
-                return
+                nursery.start_soon(self._leave, client)
+
+    async def _leave(self, client: StoreClient) -> None:
+        """Take the mount away, then break off what is under way, which ends the serving."""
+        _end_within(LINGER_SECONDS)
+        if await _patiently(partial(self._session.unmount, lazily=False)) is False:
+            log.info("%s is in use: detaching it", self._options.mountpoint)
+            await _patiently(partial(self._session.unmount, lazily=True))
+        client.close()
+        self._serving.cancel()
 
     def _statistics(self, filesystem: FileSystem, client: StoreClient) -> Mapping[str, Any]:
         return {
@@ -273,6 +299,36 @@ class _Daemon:
         }
 
 
+async def _patiently(call: Callable[[], T]) -> T | None:
+    """Run `call` in a thread, cancelled or not, but leave it alone after UNMOUNT_SECONDS (None).
+
+    What it still waits for then comes when the connection to the kernel is cut.
+    """
+    with trio.move_on_after(UNMOUNT_SECONDS, shield=True):
+        return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
+    return None
+
+
+def _end_within(seconds: float) -> None:
+    """Make sure that this process has ended after `seconds`; the mount is gone by then."""
+
+    def leave() -> None:
+        log.warning("requests to the store do not end: leaving without them")
+        os._exit(0)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+
+
+def _signals() -> list[signal.Signals]:
+    """Return what to listen to; SIGHUP unless it is ignored (in the background, under nohup)."""
+    chosen = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        chosen.append(signal.SIGHUP)
+    return chosen
+
+
 def _start_pulse() -> None:
     """Interrupt the main thread's system calls every now and then.
 
@@ -285,48 +341,39 @@ def _start_pulse() -> None:
     signal.setitimer(signal.ITIMER_REAL, PULSE_SECONDS, PULSE_SECONDS)
 
 
-def _open_store(options: MountOptions, credentials: CredentialsProvider) -> OssStore:
-    share = options.oss_request_timeout_ms / 1000 / SILENCES
-    try:
-        return OssStore(
-            options.bucket,
-            options.oss_endpoint,
-            credentials,
-            region=options.oss_region,
-            path_style=options.path_style,
-            connect_timeout=min(CONNECT_SECONDS, share),
-            read_timeout=min(READ_SECONDS, share),
-        )
-    except Invalid as error:
-        raise UserError(str(error), ExitStatus.USAGE) from error
+def _spared_threads(wanted: int) -> int:
+    """Return how many transfer threads there may be: fewer where address space is limited."""
+    space = machine.address_space()
+    if space is None:
+        return wanted
+    machine.spare_address_space()
+    return min(wanted, max(space // 16 // machine.THREAD_BYTES, LEAST_THREADS))
 
 
-def _start_failure(error: StoreError, options: MountOptions) -> UserError:
-    """Say in one line why the bucket cannot be mounted, and what to do."""
-    where = f"bucket {options.bucket!r} at {options.oss_endpoint}"
-    if isinstance(error, NoBucket):
-        return UserError(
-            f"{where} does not exist: check the name, and the endpoint's region",
-            ExitStatus.NO_BUCKET,
-        )
-    if isinstance(error, Denied):
-        return UserError(
-            f"{where} refuses these credentials ({error.code or error.status}): check the access "
-            "key, its secret and its permission to list the bucket",
-            ExitStatus.CREDENTIALS,
-        )
-    if isinstance(error, DeadlineExceeded):
-        return UserError(
-            f"{where} did not answer within {PROBE_SECONDS:.0f} s: check oss_endpoint and the "
-            "network",
-            ExitStatus.UNREACHABLE,
-        )
-    if isinstance(error, Transient):
-        return UserError(
-            f"{where} cannot be reached: {error}; check oss_endpoint and the network",
-            ExitStatus.UNREACHABLE,
-        )
-    return UserError(f"{where} cannot be mounted: {error}")
+def _reserve(total_mem_limit: int) -> tuple[Budget, BlockPool]:
+    """Return the budget and the memory behind it; UserError where that cannot be had.
+
+    An automatic limit makes do with less; a given one is refused, for it is what was asked.
+    """
+    limit = memory_limit(
+        total_mem_limit, machine.cgroup_limit(), machine.physical_memory(), machine.address_space()
+    )
+    while True:
+        budget = Budget(limit)
+        try:
+            return budget, BlockPool(budget)
+        except OSError as error:
+            if total_mem_limit or limit // 2 < MEMORY_FLOOR:
+                smaller = (
+                    f"make it smaller (this machine has {machine.physical_memory() >> 20}M), or "
+                )
+                raise UserError(
+                    f"total_mem_limit: {show_size(limit)} for buffers cannot be reserved "
+                    f"({error.strerror}); {smaller if total_mem_limit else ''}raise ulimit -v, "
+                    "or vm.overcommit_ratio where vm.overcommit_memory is 2",
+                    ExitStatus.USAGE if total_mem_limit else ExitStatus.FAILURE,
+                ) from None
+        limit //= 2
 
 
 def _fuse_options(options: MountOptions) -> set[str]:

@@ -1,9 +1,10 @@
 """The serving process of one mount; started by `ossfs mount`, never by hand.
 
 Reads its configuration from an inherited descriptor, sets up the log, serves until the mount
-ends, and tells its parent once, over another descriptor, that it serves or why it cannot. The
-last two words of its command line, the bucket and the mount point, are for `ps` and `ossfs
-umount` only. Heavy imports happen here and nowhere else in the commands.
+ends, and tells its parent once, over another descriptor, that it serves or why it cannot. Where
+nobody is left to hear that it serves, the mount is nobody's and is taken away again. The last two
+words of its command line, the bucket and the mount point, are for `ps` and `ossfs umount` only.
+Heavy imports happen here and nowhere else in the commands.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import resource
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,45 +23,60 @@ from ossfs.cli.terminal import complain
 from ossfs.config.options import MountOptions
 from ossfs.credentials import CredentialsProvider
 from ossfs.runtime import logs
-from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.runtime.failure import ExitStatus, UserError, in_a_line
 
 _logger = logging.getLogger("ossfs.serve")
 _INTERRUPTED = 130
 _STDERR = 2
+_FILES_WANTED = 16384
+"""Descriptors; a connection is one, and 1,024 is what most systems give unasked."""
 
 
 class Parent:
     """The one who waits for our word: `ossfs mount` behind a pipe, or a person at the terminal."""
 
-    def __init__(self, fd: int | None) -> None:
-        self._fd = fd
+    def __init__(self, word_fd: int | None) -> None:
+        self.fd = word_fd
+        """None where a person waits, or none does any more."""
+        self._by_pipe = word_fd is not None
         self.told = False
 
-    def tell(self, word: handover.Word, line: str) -> None:
-        """Say `word` to a process or `line` to a person; only the first call counts."""
+    def tell(self, word: handover.Word, line: str) -> bool:
+        """Say `word` to a process or `line` to a person, once; False when nobody is there."""
         if self.told:
-            return
+            return True
         self.told = True
-        if self._fd is None:
+        if not self._by_pipe:
             complain(line)
-            return
-        # The parent may have been interrupted; the mount is the user's all the same.
-        with suppress(BrokenPipeError):
-            os.write(self._fd, word.encode())
-        os.close(self._fd)
+            return True
+        fd, self.fd = self.fd, None
+        assert fd is not None
+        try:
+            os.write(fd, word.encode())
+        except BrokenPipeError:
+            return False
+        finally:
+            os.close(fd)
+        return True
 
 
 def main(words: Sequence[str]) -> int:
     """Serve; return the status to leave with."""
     given = dict(word.split("=", 1) for word in words if word.startswith("--"))
-    word_fd = int(given["--word-fd"]) if "--word-fd" in given else None
-    if word_fd is not None:
-        os.set_inheritable(word_fd, False)
+    if "--config-fd" not in given:
+        complain("this is the serving process of ossfs mount, which alone can start it")
+        return ExitStatus.USAGE
+    word_fd, claim_fd = (_inherited(given, name) for name in ("--word-fd", "--claim-fd"))
     parent = Parent(word_fd)
+    log = "the lines above" if word_fd is None else ""
     try:
         options, provider = handover.decode(handover.read_all(int(given["--config-fd"])))
         _start_log(options, provider)
-        _serve(options, provider, parent)
+        log = log or logs.path_in(options.log_dir)
+        _raise_file_limit()
+        if not options.foreground:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        _serve(options, provider, parent, claim_fd)
     except UserError as error:
         if word_fd is not None or parent.told:
             _logger.error("%s", error.message)
@@ -68,10 +86,19 @@ def main(words: Sequence[str]) -> int:
         return _INTERRUPTED
     except Exception as error:
         _logger.exception("the serving process ends on an error that is its own fault")
-        line = f"internal error: {type(error).__name__}: {error}; see the log"
+        line = in_a_line(error) + (f"; see {log}" if log else "")
         parent.tell(handover.Word(line, ExitStatus.FAILURE), line)
         return ExitStatus.FAILURE
     return ExitStatus.OK
+
+
+def _inherited(given: dict[str, str], name: str) -> int | None:
+    """Take over a descriptor, so that no process started from here has it as well."""
+    if name not in given:
+        return None
+    fd = int(given[name])
+    os.set_inheritable(fd, False)
+    return fd
 
 
 def _start_log(options: MountOptions, provider: CredentialsProvider) -> None:
@@ -91,16 +118,29 @@ def _start_log(options: MountOptions, provider: CredentialsProvider) -> None:
     )
 
 
-def _serve(options: MountOptions, provider: CredentialsProvider, parent: Parent) -> None:
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _serve(
+    options: MountOptions, provider: CredentialsProvider, parent: Parent, claim_fd: int | None
+) -> None:
     daemon = importlib.import_module("ossfs.daemon")
     place = f"{options.source} on {options.mountpoint}"
 
-    def ready() -> None:
-        parent.tell(handover.Word(), f"mounted {place}")
+    def ready() -> bool:
+        # The mount table speaks for us from here on.
+        if claim_fd is not None:
+            os.close(claim_fd)
+        return parent.tell(handover.Word(), f"mounted {place}")
 
     _logger.info("starting: %s", options)
     os.chdir("/")
-    daemon.serve(options, provider, ready=ready)
+    daemon.serve(options, provider, ready=ready, starter=parent.fd)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pyfuse3
+import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
 from ossfs.fuse.handshake import NOTHING
@@ -76,6 +77,9 @@ def _guarded(
             if number not in (errno.ENOENT, errno.ESTALE):
                 log.debug("%s failed: %s: %s", name, type(error).__name__, error)
             raise FUSEError(number) from None
+        except trio.Cancelled:
+            # The daemon ends: nobody who waits for us is left without an answer.
+            raise FUSEError(errno.EIO) from None
         except Exception:
             self.metrics.count("internal_errors")
             log.exception("internal error in %s; answering EIO", name)

@@ -14,6 +14,7 @@ in use stays small and warm; trim() returns what has lain idle to the system.
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 
 from ossfs.runtime.budget import Budget
 
@@ -54,6 +55,7 @@ class BlockPool:
     """Hands out blocks of the arena against the budget."""
 
     def __init__(self, budget: Budget) -> None:
+        """Reserve address space for the budget's limit; OSError where that cannot be had."""
         self._budget = budget
         # Charges may leave the budget overdrawn, never the arena: it has a block for every
         # one the limit can grant, and one for a limit below a single block.
@@ -63,7 +65,10 @@ class BlockPool:
             self._capacity * BLOCK,
             flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE,
         )
-        self._arena.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # kernels without huge pages
+            self._arena.madvise(mmap.MADV_HUGEPAGE)
+        # A child, such as the one that unmounts, has no use for it and no room for a second one.
+        self._arena.madvise(mmap.MADV_DONTFORK)
         self._view = memoryview(self._arena)
         self._touched = 0
         self._free: list[Block] = []

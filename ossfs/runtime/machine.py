@@ -1,19 +1,31 @@
-"""How much memory this process may use: its cgroup's limit, or the machine's.
+"""How much memory this process may use: its cgroup's limit, its own, or the machine's.
 
 A limit may be set on any group above ours, and what /proc/self/cgroup names is the path
 as the host sees it: in a container the mounted hierarchy begins further down, or at the
 very group. So the path is taken relative to what is mounted, and every group from there
 up to the mount is asked.
+
+A limit of the address space (ulimit -v) is counted in what is reserved, not in what is
+used, and threads reserve a lot: 8 MiB of stack, and 64 MiB for each of glibc's arenas.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _FILES = {"cgroup2": "memory.max", "cgroup": "memory.limit_in_bytes"}
+
+THREAD_BYTES = 1024**2
+"""Stack of a thread where address space is limited; getaddrinfo and TLS need about an eighth."""
+
+_M_ARENA_MAX = -8
+"""See mallopt(3)."""
 
 
 def physical_memory() -> int:
@@ -33,6 +45,19 @@ def cgroup_limit(proc: Path = Path("/proc/self"), root: Path = Path("/")) -> int
             with suppress(OSError, ValueError):
                 limits.append(int(group.read_text()))
     return min(limits, default=None)
+
+
+def address_space() -> int | None:
+    """Return the limit of this process's address space (ulimit -v) in bytes, None without one."""
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def spare_address_space() -> None:
+    """Have the threads that are still to be started reserve as little as possible."""
+    threading.stack_size(THREAD_BYTES)
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _groups(proc: Path, root: Path) -> Iterator[Path]:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 
 import oss2
+import pytest
 
+from ossfs.cli import mounts
 from tests.mount.conftest import MountMaker
-from tests.support.mount import drop_caches, run, wait_until
+from tests.support.emulator import EmulatorProcess
+from tests.support.mount import connection_of, drop_caches, run, wait_until
+
+PROMPTLY_S = 8.0
+"""A process that is told to end has ended by then, whatever it waits for."""
 
 
 def test_sigterm_unmounts_and_ends_the_process(bucket: oss2.Bucket, mount: MountMaker) -> None:
@@ -51,6 +58,75 @@ def test_ending_while_a_read_is_under_way_does_not_wait_for_it(
         os.kill(mounted.pid, signal.SIGTERM)
         mounted.wait()
         reader.wait(20)
+    assert not mounted.mounted
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_requests_that_are_stuck_do_not_hold_up_the_end(
+    emulator: EmulatorProcess, bucket: oss2.Bucket, mount: MountMaker, number: signal.Signals
+) -> None:
+    bucket.put_object("file", bytes(64 << 20))
+    bucket.put_object("dir/file", b"1")
+    mounted = mount()
+    run("head", "-c", "1", mounted.path / "file")
+    emulator.pause()
+    try:
+        users = [
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            for command in (
+                ["cat", mounted.path / "file"],
+                ["ls", mounted.path / "dir"],
+                ["stat", mounted.path / "missing"],
+            )
+        ]
+        with connection_of(mounted) as connection:
+            wait_until(lambda: int((connection / "waiting").read_text()) >= len(users))
+        begun = time.monotonic()
+        for _ in range(3):  # a second signal must not kill it before its mount is gone
+            os.kill(mounted.pid, number)
+        wait_until(lambda: not mounted.mounted, 2)
+        mounted.wait(PROMPTLY_S)
+        assert time.monotonic() - begun < PROMPTLY_S
+        for user in users:
+            said = user.communicate(timeout=10)[1]
+            assert user.returncode != 0
+            assert b"error" in said or b"not connected" in said or b"abort" in said, said
+    finally:
+        emulator.resume()
+    assert list(mounted.path.iterdir()) == []
+
+
+def test_a_hangup_does_not_end_a_mount_in_the_background(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    mounted = mount()
+    os.kill(mounted.pid, signal.SIGHUP)
+    assert mounted.statistics()
+    assert mounted.mounted
+
+
+def test_the_end_of_a_mount_detached_earlier_leaves_the_next_one_alone(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    bucket.put_object("file", b"1")
+    mounted = mount()
+    earlier = mounted.pid
+    departure = mounts.Departure([earlier])
+    with (mounted.path / "file").open("rb"):
+        run("umount", "-l", mounted.path)
+        mounted.mount()
+        os.kill(earlier, signal.SIGTERM)
+        assert departure.wait(PROMPTLY_S) == []
+    assert run("cat", mounted.path / "file").stdout == b"1"
+
+
+def test_a_connection_that_is_cut_takes_its_mount_along(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    mounted = mount()
+    with connection_of(mounted) as connection:
+        (connection / "abort").write_text("1")
+    mounted.wait()
     assert not mounted.mounted
 
 

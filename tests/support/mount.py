@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -109,7 +111,13 @@ class Mount:
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
-        (self.pid,) = mounts.serving_processes(str(self.path))
+        made = mounts.mount_at(str(self.path))
+        assert made is not None
+        try:
+            (self.pid,) = mounts.servers_of(made)
+        except ValueError:
+            run("umount", "-l", self.path)
+            raise
         return done
 
     @property
@@ -176,3 +184,16 @@ class Mount:
 def listing(path: Path) -> Sequence[str]:
     """Return what `ls -A` says, in the kernel's order."""
     return run("ls", "-AU", path).stdout.decode().splitlines()
+
+
+@contextmanager
+def connection_of(mounted: Mount) -> Iterator[Path]:
+    """Give the directory in which the kernel shows a mount's connection."""
+    minor = os.minor(os.stat(mounted.path).st_dev)
+    # Not at its usual place, where only systemd mounts it.
+    with tempfile.TemporaryDirectory(prefix="fusectl-") as control:
+        run("mount", "-t", "fusectl", "fusectl", control)
+        try:
+            yield Path(control) / str(minor)
+        finally:
+            run("umount", control)
