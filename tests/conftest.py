@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
+import signal
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -68,6 +69,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="run the store suite against this store only (repeatable)",
     )
+
+
+def pytest_configure() -> None:
+    # Whoever runs the tests in the background, or under nohup, passes on to every process that
+    # they are ignored, and a test then waits in vain for its process to end by one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

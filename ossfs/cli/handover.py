@@ -22,8 +22,6 @@ from ossfs.runtime.failure import ExitStatus, UserError
 _KEPT = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"}
     | {"NOTIFY_SOCKET", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
-    | {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
-    | {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
 )
 _KEPT_PREFIXES = ("LC_", "PYTHON", "XDG_", "MALLOC_", "OSSFS_")
 

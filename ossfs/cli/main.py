@@ -7,15 +7,15 @@ Starting quickly is a promise: a subcommand's module is imported only when it is
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
 from ossfs import __version__
-from ossfs.cli.terminal import complain
-from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.cli.signals import Ended
+from ossfs.cli.terminal import complain, finish_output, open_standard_descriptors
+from ossfs.runtime.failure import ExitStatus, UserError, in_a_line
 
 _INTERRUPTED = 130
 """What a shell reports for a program ended by Ctrl-C: 128 + SIGINT."""
@@ -63,14 +63,22 @@ def cli(ctx: click.Context) -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with a documented status."""
+    open_standard_descriptors()
     sys.exit(status_of(words))
 
 
 def status_of(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the status the process should leave with."""
+    status = _status_of(words)
+    trouble = finish_output()
+    if trouble is None or status:
+        return status
+    return _unwritten(trouble)
+
+
+def _status_of(words: Sequence[str] | None) -> int:
     try:
         result = cli.main(args=words, prog_name="ossfs", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else ExitStatus.OK
     except UserError as error:
         complain(error.message)
@@ -84,8 +92,20 @@ def status_of(words: Sequence[str] | None = None) -> int:
         return ExitStatus.FAILURE
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has left, as `head` does; nothing more can be said to it, and
-        # the interpreter must not try when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Ended as ended:
+        return ended.status
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else ExitStatus.FAILURE
+    except Exception as error:  # noqa: BLE001  whatever it is, a terminal sees one line of it
+        unwritten = finish_output()
+        if unwritten is not None:
+            return _unwritten(unwritten)
+        complain(in_a_line(error))
         return ExitStatus.FAILURE
+
+
+def _unwritten(trouble: OSError) -> int:
+    """Tell why the output is not complete, unless its reader has left, as `head` does."""
+    if not isinstance(trouble, BrokenPipeError):
+        complain(f"the output cannot be written: {trouble.strerror}")
+    return ExitStatus.FAILURE

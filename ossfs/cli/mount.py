@@ -2,7 +2,8 @@
 
 The serving process is a new interpreter with a command line and an environment of its own
 making (see `handover`). In the background this process waits for its word and passes it on; in
-the foreground it becomes the serving process by exec.
+the foreground it becomes the serving process by exec. Until the word has come the mount is not
+the user's yet: whatever ends this process, kill -9 included, ends the serving process too.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from typing import NoReturn
 
 import click
 
-from ossfs.cli import handover, mounts, preflight
+from ossfs.cli import handover, mounts, preflight, signals
+from ossfs.cli.claim import claim
 from ossfs.cli.terminal import complain, say
 from ossfs.config import arguments, validate
 from ossfs.config.docs import mount_help
 from ossfs.config.options import MountOptions
 from ossfs.credentials import environment
 from ossfs.runtime.failure import UserError
-from ossfs.runtime.logs import FILE_NAME, prepare_directory
+from ossfs.runtime.logs import path_in
+from ossfs.runtime.mount_table import Life, life_of
 
-START_DEADLINE_S = 14.0
-"""A user waits no longer than 15 s for an answer, whatever is wrong."""
-_GRACE_S = 1.0
+START_DEADLINE_S = 13.0
+"""A user waits no longer than 15 s, whatever is wrong; what is left of them is for cleaning up."""
+_GRACE_S = 0.7
 _STDERR_TAIL = 8192
 
 
@@ -55,19 +58,21 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
         click.echo(ctx.get_help())
         return
     resolved = validate.resolve(asked, os.environ, validate.Host.here())
+    options = replace(resolved.options, mountpoint=mounts.canonical(resolved.options.mountpoint))
     preflight.check_fuse()
-    options = resolved.options
-    point, cleaned = preflight.settle_mountpoint(options.mountpoint, nonempty=options.nonempty)
-    options = replace(options, mountpoint=point)
-    notes = [*resolved.notes, *cleaned]
-    provider = environment.find(resolved.keys, options.bucket, os.environ)
-    config = handover.open_anonymous("ossfs-config", handover.encode(options, provider))
-    clean = handover.clean_environment(os.environ, provider.secrets())
-    if options.foreground:
-        _tell(notes)
-        _become(_command(options, config), clean)
-    prepare_directory(options.log_dir)
-    _start(options, config, clean, started + START_DEADLINE_S)
+    with claim(options.mountpoint) as claimed:
+        notes = list(resolved.notes)
+        notes += preflight.settle_mountpoint(options.mountpoint, nonempty=options.nonempty)
+        if resolved.keys.passwd_file:
+            preflight.check_file("passwd_file", resolved.keys.passwd_file)
+        provider = environment.find(resolved.keys, options.bucket, os.environ)
+        config = handover.open_anonymous("ossfs-config", handover.encode(options, provider))
+        clean = handover.clean_environment(os.environ, provider.secrets())
+        if options.foreground:
+            _tell(notes)
+            _become(_command(options, config=config, claim=claimed), clean)
+        preflight.settle_log(options.log_dir, options.mountpoint)
+        _start(options, config, claimed, clean, started + START_DEADLINE_S)
     # Only now: a mount that fails says one line, and that is why it failed.
     _tell(notes)
     say(f"mounted {options.source} on {options.mountpoint}")
@@ -78,63 +83,72 @@ def _tell(notes: list[str]) -> None:
         complain(note)
 
 
-def _command(options: MountOptions, config: int, word: int | None = None) -> list[str]:
+def _command(options: MountOptions, **descriptors: int | None) -> list[str]:
     """Return the serving process's command line: what `ps` shows, and `umount` looks for."""
     # -P: the directory the user happens to stand in must not provide modules.
-    command = [sys.executable, "-P", "-m", mounts.SERVING_MODULE, f"--config-fd={config}"]
-    if word is not None:
-        command.append(f"--word-fd={word}")
+    command = [sys.executable, "-P", "-m", mounts.SERVING_MODULE]
+    command += [f"--{name}-fd={fd}" for name, fd in descriptors.items() if fd is not None]
     return [*command, options.source, options.mountpoint]
 
 
 def _become(command: list[str], environ: dict[str, str]) -> NoReturn:
     """Replace this process, so that no argument of the user stays in /proc."""
-    sys.stdout.flush()
     os.execve(command[0], command, environ)
 
 
-def _start(options: MountOptions, config: int, environ: dict[str, str], deadline: float) -> None:
+def _start(
+    options: MountOptions,
+    config: int,
+    claimed: int | None,
+    environ: dict[str, str],
+    deadline: float,
+) -> None:
     """Start the serving process and wait until it serves; UserError when it does not."""
     heard, told = os.pipe()
     stderr = handover.open_anonymous("ossfs-stderr")
+    process: subprocess.Popen[bytes] | None = None
+    signals.raise_when_asked_to_end()
     try:
-        process = subprocess.Popen(
-            _command(options, config, told),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            pass_fds=(config, told),
-            env=environ,
-            cwd="/",
-            start_new_session=True,
-        )
-        # Only the serving process may hold its end: its death must be the end of the pipe.
-        os.close(told)
+        try:
+            process = subprocess.Popen(
+                _command(options, config=config, word=told, claim=claimed),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=[fd for fd in (config, told, claimed) if fd is not None],
+                env=environ,
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            # Only the serving process may hold its end: its death must be the end of the pipe.
+            os.close(told)
         try:
             _hear(heard, deadline).check()
         except EOFError:
-            status = process.wait()
+            status = process.wait(_GRACE_S)
             said = _last_line(stderr)
             detail = f" ({said})" if said else ""
             raise UserError(
-                f"the serving process ended with status {status}{detail}; see {_log(options)}"
+                f"the serving process ended with status {status}{detail}; "
+                f"see {path_in(options.log_dir)}"
             ) from None
         except TimeoutError:
             raise UserError(
-                f"the mount did not answer in {START_DEADLINE_S:.0f} s; see {_log(options)}"
+                f"the mount did not answer in {START_DEADLINE_S:.0f} s; "
+                f"see {path_in(options.log_dir)}"
             ) from None
-        # It serves: nobody is to wait for it, nor to warn that nobody did.
+        # It serves: nobody is to wait for it, nor to warn that nobody did, nor to end it.
+        signals.ignore()
         process.returncode = 0
     except BaseException:
-        _stop(process, options.mountpoint)
+        signals.ignore()
+        if process is not None:
+            _stop(process, options.mountpoint)
         raise
     finally:
         for fd in (config, heard, stderr):
             os.close(fd)
-
-
-def _log(options: MountOptions) -> str:
-    return os.path.join(options.log_dir, FILE_NAME)
 
 
 def _hear(fd: int, deadline: float) -> handover.Word:
@@ -153,15 +167,19 @@ def _hear(fd: int, deadline: float) -> handover.Word:
 
 def _stop(process: subprocess.Popen[bytes], point: str) -> None:
     """End a serving process that came to nothing, and leave no dead mount of it behind."""
+    process.terminate()
     try:
-        process.send_signal(signal.SIGTERM)
         process.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        try:
+            process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.returncode = -signal.SIGKILL  # the kernel holds it; it ends when it can
+            return
     left = mounts.mount_at(point)
-    if left is not None and left.ours:
-        with suppress(OSError):
+    if left is not None and left.ours and life_of(left) is Life.DEAD:
+        with suppress(OSError, UserError):
             mounts.detach(point, lazy=True)
 
 

@@ -1,149 +1,149 @@
-"""The mount table, who serves a mount, and taking a mount away.
+"""Mount points by their true names, who serves and who uses a mount, and waiting for a server.
 
-The kernel's table and /proc are asked afresh each time; there are no pid files that could lie.
-Anything that touches a mount point itself runs under a deadline, because a file system whose
-server hangs makes even stat wait for ever. The deadline leaves a thread behind that ends with
-the process.
+/proc is asked afresh each time; there are no pid files that could lie. A serving process carries
+the device number of its mount as its name (see `fuse.session`), so it is known among others on
+the same path: one of a mount detached earlier, one of another mount namespace, a stranger's.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
-import re
 import select
-import shutil
-import subprocess
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
+from ossfs.runtime.bounded import PATIENCE_S, within
 from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.runtime.mount_table import Mount, detach, mount_at, server_name, table
+from ossfs.runtime.paths import absolute
 
-FSTYPE = "fuse.ossfs"
+__all__ = [
+    "Departure",
+    "canonical",
+    "detach",
+    "hung",
+    "is_stopped",
+    "mount_at",
+    "servers_of",
+    "serving_processes",
+    "sights_of",
+    "table",
+    "users_of",
+]
+
 SERVING_MODULE = "ossfs.cli.serve"
-PATIENCE_S = 4.0
-"""How long a mount point may take to answer a stat before it counts as hung."""
-
-_MNT_DETACH = 2
-_UMOUNT_NOFOLLOW = 8
-_TOOL_TIMEOUT_S = 10.0
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of the mount table."""
-
-    point: str
-    fstype: str
-    source: str
-
-    @property
-    def ours(self) -> bool:
-        return self.fstype == FSTYPE
-
-
-def table(path: str = "/proc/self/mountinfo") -> list[Mount]:
-    """Return the mounts that this process sees, in the order they were made."""
-    mounts = []
-    with open(path, "rb") as lines:
-        for line in lines:
-            before, _, after = line.rstrip(b"\n").partition(b" - ")
-            fstype, source, *_ = after.split(b" ")
-            point = before.split(b" ")[4]
-            mounts.append(Mount(_unescape(point), _unescape(fstype), _unescape(source)))
-    return mounts
-
-
-def mount_at(point: str) -> Mount | None:
-    """Return the topmost mount on exactly this path."""
-    return next((mount for mount in reversed(table()) if mount.point == point), None)
+_MOST_LINKS = 40
+"""Symbolic links on one path; the kernel follows no more either."""
 
 
 def canonical(path: str) -> str:
-    """Resolve symbolic links as the mount table has them, even if the mount itself hangs."""
+    """Resolve symbolic links as the mount table has them, asking no mount about its own root.
+
+    So the name of a mount that hangs, or that this user may not look into, is found as well.
+    """
+    path = absolute(path)
+    points = frozenset(mount.point for mount in table())
     try:
-        return within(PATIENCE_S, lambda: os.path.realpath(path))
+        return within(PATIENCE_S, lambda: _resolve(path, points))
     except TimeoutError:
-        parent, name = os.path.split(os.path.abspath(path))
-        return os.path.join(os.path.realpath(parent), name)
+        raise hung(path) from None
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what `call` returns, or raise what it raises; TimeoutError if it takes longer."""
-    done: list[T] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            done.append(call())
-        except BaseException as error:  # noqa: BLE001  carried over to the caller, who raises it
-            failed.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failed:
-        raise failed[0]
-    if not done:
-        raise TimeoutError
-    return done[0]
+def hung(path: str) -> UserError:
+    """Say that a path does not answer and, if it can be seen, which mount does not."""
+    where = "it leads into a file system that hangs"
+    for mount in table():
+        if f"{path}/".startswith(f"{mount.point}/") and _may_hang(mount):
+            tool = "ossfs umount -l" if mount.ours else "umount -l"
+            place = "there" if mount.point == path else f"on {mount.point}"
+            where = f"the mount {place} hangs; detach it with {tool} {mount.point}"
+    return UserError(f"{path} does not answer: {where}", ExitStatus.MOUNTPOINT)
 
 
-def detach(point: str, *, lazy: bool) -> None:
-    """Take the topmost mount off `point`; OSError with EBUSY when it is in use."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
-        if libc.umount2(os.fsencode(point), flags) == 0:
-            return
-        number = ctypes.get_errno()
-        if number != errno.EPERM:
-            raise OSError(number, os.strerror(number), point)
-    _fusermount(point, lazy=lazy)
+def _may_hang(mount: Mount) -> bool:
+    return mount.fuse or mount.fstype.startswith(("nfs", "cifs", "ceph", "lustre"))
 
 
-def _fusermount(point: str, *, lazy: bool) -> None:
-    tool = shutil.which("fusermount3") or shutil.which("fusermount")
-    if tool is None:
-        raise UserError("fusermount3 is missing; install the package fuse3", ExitStatus.FUSE)
-    command = [tool, "-u", *(["-z"] if lazy else []), "--", point]
-    environment = {**os.environ, "LC_ALL": "C"}
-    reply = subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_TOOL_TIMEOUT_S,
-        check=False,
-    )
-    if reply.returncode == 0:
-        return
-    said = reply.stderr.strip() or f"{tool} ended with status {reply.returncode}"
-    if "busy" in said:
-        raise OSError(errno.EBUSY, said, point)
-    raise UserError(f"cannot unmount {point}: {said}", ExitStatus.MOUNTPOINT)
+def _resolve(path: str, points: frozenset[str]) -> str:
+    done, links = "/", 0
+    rest = path.split("/")[::-1]
+    while rest:
+        name = rest.pop()
+        if name in ("", "."):
+            continue
+        here = os.path.dirname(done) if name == ".." else os.path.join(done, name)
+        target = ""
+        if name != ".." and here not in points and links < _MOST_LINKS:
+            with suppress(OSError):  # it is no link, or whoever uses the path will say why not
+                target = os.readlink(here)
+        if not target:
+            done = here
+            continue
+        links += 1
+        if target.startswith("/"):
+            done = "/"
+        rest.extend(target.split("/")[::-1])
+    return done
 
 
 def serving_processes(point: str) -> list[int]:
-    """Return the processes that serve a mount on `point`, by their command lines."""
-    wanted = os.fsencode(point)
+    """Return the processes started to serve a mount on `point`, by their command lines."""
+    return [pid for pid, words in _servers() if words[-1] == os.fsencode(point)]
+
+
+def servers_of(mount: Mount) -> list[int]:
+    """Return the process that serves this very mount, if it can be seen from here."""
     found = []
+    for pid, _ in _servers():
+        with suppress(OSError):
+            # Anyone can have that name; only the owner's process can be the server.
+            owner = os.stat(f"/proc/{pid}").st_uid
+            if _name_of(pid) == server_name(mount.device) and mount.owner == owner:
+                found.append(pid)
+    return found
+
+
+def _servers() -> Iterator[tuple[int, list[bytes]]]:
+    """Give (pid, command line) of every serving process."""
     for pid in _pids():
         with suppress(OSError):
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 words = file.read().rstrip(b"\0").split(b"\0")
-            if SERVING_MODULE.encode() in words and words[-1] == wanted:
-                found.append(pid)
-    return found
+            if SERVING_MODULE.encode() in words:
+                yield pid, words
+
+
+def _name_of(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return file.read().rstrip("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A mount as one mount namespace has it."""
+
+    namespace: str
+    mount: Mount
+
+
+def sights_of(device: str) -> frozenset[Sight]:
+    """Return every mount of a device in every namespace that this user may look into.
+
+    One FUSE connection can be mounted in several places: bind mounts, copies in the namespaces
+    of containers. Its server ends with the last of them.
+    """
+    seen: set[str] = set()
+    found = []
+    for pid in _pids():
+        with suppress(OSError):
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            if namespace not in seen:
+                mounts = table(f"/proc/{pid}/mountinfo")
+                found += [Sight(namespace, mount) for mount in mounts if mount.device == device]
+                seen.add(namespace)
+    return frozenset(found)
 
 
 def users_of(point: str) -> list[tuple[int, str]]:
@@ -157,9 +157,20 @@ def users_of(point: str) -> list[tuple[int, str]]:
             links = [f"/proc/{pid}/cwd", f"/proc/{pid}/root", f"/proc/{pid}/exe"]
             links += [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
             if any(_links_into(link, point, inside) for link in links):
-                with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-                    found.append((pid, file.read().strip()))
+                found.append((pid, _name_of(pid)))
     return found
+
+
+def is_stopped(pid: int) -> bool:
+    """Say whether a process has been stopped (SIGSTOP), so that it ends no sooner than it goes on.
+
+    A process that is gone is not stopped.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
 
 
 class Departure:
@@ -172,7 +183,7 @@ class Departure:
                 self._fds[os.pidfd_open(pid)] = pid
 
     def wait(self, seconds: float) -> list[int]:
-        """Return the processes that are still there after `seconds`."""
+        """Return the processes that are still there after `seconds`; may be called again."""
         poll = select.poll()
         for fd in self._fds:
             poll.register(fd, select.POLLIN)
@@ -185,11 +196,7 @@ class Departure:
                 poll.unregister(fd)
                 del self._fds[fd]
                 os.close(fd)
-        left = list(self._fds.values())
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
-        return left
+        return list(self._fds.values())
 
 
 def _pids() -> list[int]:
@@ -202,8 +209,3 @@ def _links_into(link: str, point: str, inside: str) -> bool:
     except OSError:
         return False
     return target == point or target.startswith(inside)
-
-
-def _unescape(text: bytes) -> str:
-    plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), text)
-    return os.fsdecode(plain)

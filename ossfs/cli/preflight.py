@@ -1,7 +1,8 @@
-"""What can be checked before anything is started: the mount point and FUSE itself.
+"""What can be checked before anything is started: the mount point, the log and FUSE itself.
 
 Every refusal is one line with the remedy. A dead mount (its server was killed) is taken away,
-since nobody can use it any more; a living one is never touched.
+since nobody can use it any more; a living one is never touched. Nothing here waits for ever: what
+may lie on a file system that hangs is looked at within a time limit.
 """
 
 from __future__ import annotations
@@ -10,72 +11,137 @@ import errno
 import os
 import shutil
 import stat
+from contextlib import suppress
 
 from ossfs.cli import mounts
+from ossfs.runtime.bounded import PATIENCE_S, within
 from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.runtime.logs import prepare_directory
+from ossfs.runtime.mount_table import Life, Mount, life_of
 
 _MOST_DEAD_MOUNTS = 16
 """Stacked on one directory; beyond that something else mounts as fast as we clean up."""
 
 
-def settle_mountpoint(path: str, *, nonempty: bool) -> tuple[str, list[str]]:
-    """Return the mount point's canonical path, and lines about what was cleaned up."""
-    path = mounts.canonical(path)
+def settle_mountpoint(point: str, *, nonempty: bool) -> list[str]:
+    """Make sure that a canonical path can be mounted on; return lines about what was cleaned up."""
     notes = []
     for _ in range(_MOST_DEAD_MOUNTS):
-        state = _stat(path)
-        if state is not None:
+        mount = mounts.mount_at(point)
+        if mount is None or not mount.fuse:
             break
-        try:
-            mounts.detach(path, lazy=True)
-        except OSError as error:
-            raise _refuse(
-                f"{path} is a dead mount that cannot be cleaned up ({error.strerror}); "
-                f"run as its owner: fusermount3 -uz {path}"
-            ) from None
-        notes.append(f"cleaned up a dead mount on {path}")
+        life = life_of(mount)
+        if life is Life.SILENT:
+            raise mounts.hung(point)
+        if life is Life.SERVED:
+            if mount.ours:
+                raise _refuse(_mounted_already(mount))
+            break
+        _clean_up(mount)
+        notes.append(f"cleaned up a dead mount on {point}")
     else:
-        raise _refuse(f"{path} is a dead mount again after every clean-up")
-    mount = mounts.mount_at(path)
-    if mount is not None and mount.ours:
-        raise _refuse(f"{path} has {mount.source} mounted already; ossfs umount {path} first")
-    if not stat.S_ISDIR(state.st_mode):
-        raise _refuse(f"mount point {path} is not a directory")
-    _check_contents(path, nonempty)
-    return path, notes
-
-
-def _stat(path: str) -> os.stat_result | None:
-    """Return None for a dead mount."""
+        raise _refuse(f"{point} is a dead mount again after every clean-up")
     try:
-        return mounts.within(mounts.PATIENCE_S, lambda: os.stat(path))
+        within(PATIENCE_S, lambda: _check_directory(point, nonempty))
     except TimeoutError:
+        raise mounts.hung(point) from None
+    return notes
+
+
+def _mounted_already(mount: Mount) -> str:
+    whose = "" if mount.owner == os.geteuid() else f" by {mount.owner_name}"
+    return (
+        f"{mount.point} has {mount.shown} mounted already{whose}; ossfs umount {mount.point} first"
+    )
+
+
+def _clean_up(mount: Mount) -> None:
+    try:
+        mounts.detach(mount.point, lazy=True)
+    except PermissionError:
         raise _refuse(
-            f"{path} does not answer: a mount there hangs; detach it with ossfs umount -l {path}"
+            f"{mount.point} is a dead mount that only {mount.entitled} can clean up: "
+            f"fusermount3 -uz {mount.point}"
         ) from None
     except OSError as error:
-        if error.errno == errno.ENOTCONN:
-            return None
-        if error.errno == errno.ENOENT:
-            raise _refuse(f"mount point {path} does not exist; mkdir -p {path}") from None
-        if error.errno == errno.ENOTDIR:
-            raise _refuse(f"mount point {path} is not a directory") from None
-        raise _refuse(f"mount point {path} cannot be used: {error.strerror}") from None
+        raise _refuse(
+            f"{mount.point} is a dead mount that cannot be cleaned up ({error.strerror}); "
+            f"fusermount3 -uz {mount.point}"
+        ) from None
 
 
-def _check_contents(path: str, nonempty: bool) -> None:
+def _check_directory(point: str, nonempty: bool) -> None:
+    """Refuse what is no directory to mount on; the caller limits how long this may take."""
     try:
-        with os.scandir(path) as entries:
+        state = os.stat(point)
+    except OSError as error:
+        raise _refuse(_why_not(point, error)) from None
+    if not stat.S_ISDIR(state.st_mode):
+        raise _refuse(f"mount point {point} is not a directory")
+    try:
+        with os.scandir(point) as entries:
             occupied = next(entries, None) is not None
     except OSError as error:
-        raise _refuse(f"mount point {path} cannot be read: {error.strerror}") from None
+        raise _refuse(f"mount point {point} cannot be read: {error.strerror}") from None
     if occupied and not nonempty:
         raise _refuse(
-            f"mount point {path} is not empty; choose an empty directory or add -o nonempty"
+            f"mount point {point} is not empty; choose an empty directory or add -o nonempty"
         )
     # fusermount3 demands it of ordinary users, and says so in fewer words.
-    if os.geteuid() != 0 and not os.access(path, os.W_OK):
-        raise _refuse(f"mount point {path} is not writable by you; choose a directory of your own")
+    if os.geteuid() != 0 and not os.access(point, os.W_OK):
+        raise _refuse(f"mount point {point} is not writable by you; choose a directory of your own")
+
+
+def _why_not(point: str, error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return f"mount point {point} does not exist; mkdir -p {point}"
+    if error.errno == errno.ENOTDIR:
+        return f"mount point {point} is not a directory"
+    mount = mounts.mount_at(point)
+    if mount is not None:
+        return (
+            f"{point} is a mount of type {mount.fstype} by {mount.owner_name} ({error.strerror}); "
+            "unmount it, or choose another directory"
+        )
+    return f"mount point {point} cannot be used: {error.strerror}"
+
+
+def settle_log(directory: str, point: str) -> None:
+    """Make the log directory, outside of the mount: no line may need the file system it is about.
+
+    Both paths as they are meant: `point` canonical, `directory` with its links.
+    """
+    try:
+        where = mounts.canonical(directory)
+    except UserError as error:
+        raise _no_log(error) from None
+    if f"{where}/".startswith(point.rstrip("/") + "/"):
+        raise UserError(
+            f"log_dir={directory} lies inside the mount point; choose another directory",
+            ExitStatus.USAGE,
+        )
+    try:
+        within(PATIENCE_S, lambda: prepare_directory(directory))
+    except TimeoutError:
+        raise _no_log(mounts.hung(directory)) from None
+
+
+def _no_log(error: UserError) -> UserError:
+    return UserError(
+        f"log_dir: {error.message}, or choose another: -o log_dir=DIR", ExitStatus.USAGE
+    )
+
+
+def check_file(option: str, path: str) -> None:
+    """Refuse a file whose opening does not come back; whoever reads it judges all else."""
+    with suppress(OSError):
+        try:
+            within(PATIENCE_S, lambda: open(path, "rb").close())
+        except TimeoutError:
+            raise UserError(
+                f"{option}={path} does not open: it is a pipe, or its file system hangs",
+                ExitStatus.CREDENTIALS,
+            ) from None
 
 
 def check_fuse(device: str = "/dev/fuse") -> None:
@@ -84,11 +150,18 @@ def check_fuse(device: str = "/dev/fuse") -> None:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         raise UserError(_device_trouble(device, error), ExitStatus.FUSE) from None
-    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+    if os.geteuid() != 0 and not _has_fusermount():
         raise UserError(
             "fusermount3 is missing, which users other than root need; install the package fuse3",
             ExitStatus.FUSE,
         )
+
+
+def _has_fusermount() -> bool:
+    try:
+        return within(PATIENCE_S, lambda: shutil.which("fusermount3")) is not None
+    except TimeoutError:
+        return False  # PATH leads into a file system that hangs before it leads there
 
 
 def _device_trouble(device: str, error: OSError) -> str:

@@ -1,12 +1,37 @@
 """What a person at a terminal sees: one line a message, prefixed with the program's name.
 
 Control characters are escaped, because paths and keys may hold newlines and a message is
-promised to be one line.
+promised to be one line. Output that cannot be written (a full disk, a reader that has left) is
+an error only where it was the point of the command; it is never a traceback, not even at exit.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from contextlib import suppress
+
+_FIRST_FREE = 3
+"""Descriptors below are standard input, output and error, to whatever was opened on them."""
+
+
+def open_standard_descriptors() -> None:
+    """Put /dev/null where this process was started without standard input, output or error.
+
+    Otherwise the next file opened, such as the mount's configuration, would be taken for one of
+    them by every child. Call it before anything else.
+    """
+    with suppress(OSError):  # without a /dev/null, whoever needs it will say so
+        while (fd := os.open(os.devnull, os.O_RDWR)) < _FIRST_FREE:
+            os.set_inheritable(fd, True)
+        os.close(fd)
+        # Python has None for a stream whose descriptor was closed.
+        sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+        sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+        sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it already
 
 
 def one_line(text: str) -> str:
@@ -18,15 +43,31 @@ def one_line(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a result to stdout."""
-    _print(text, error=False)
+    """Tell on stdout what has been done; it is done, whether that can be written or not."""
+    with suppress(OSError):
+        print(f"ossfs: {one_line(text)}")
+    finish_output()
 
 
 def complain(text: str) -> None:
-    """Print an error or a warning to stderr."""
-    _print(text, error=True)
+    """Print an error or a warning to stderr; where that is impossible nobody can be told."""
+    with suppress(OSError):
+        print(f"ossfs: {one_line(text)}", file=sys.stderr, flush=True)
 
 
-def _print(text: str, *, error: bool) -> None:
-    stream = sys.stderr if error else sys.stdout
-    print(f"ossfs: {one_line(text)}", file=stream, flush=True)
+def finish_output() -> OSError | None:
+    """Write what stdout still holds; return why that is impossible, after dropping it.
+
+    Dropped, because the interpreter would try again at exit, with a message and a status of its
+    own.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        with suppress(OSError):
+            sys.stdout.flush()
+        return error
+    return None

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +36,15 @@ class Reply:
 class Ossfs:
     """Runs the command with the emulator's keys in the environment."""
 
-    def __init__(self, emulator: EmulatorProcess, directory: Path) -> None:
+    def __init__(
+        self, emulator: EmulatorProcess, directory: Path, prefix: Sequence[str] = ()
+    ) -> None:
+        """`prefix` is a command that runs another, such as nsenter or setpriv."""
         self.emulator = emulator
         self.directory = directory
+        self.prefix = prefix
         self.point = directory / "mnt"
-        self.point.mkdir()
+        self.point.mkdir(exist_ok=True)
         self.logs = directory / "log"
         self.source = f"oss://{emulator.bucket}"
         self.options = f"oss_endpoint={emulator.endpoint},log_dir={self.logs}"
@@ -54,6 +59,11 @@ class Ossfs:
     def log(self) -> str:
         return (self.logs / "ossfs.log").read_text()
 
+    @property
+    def usual(self) -> list[str]:
+        """The words of a mount of the emulator's bucket on `point`."""
+        return ["mount", self.source, str(self.point), "-o", self.options]
+
     def environment(self, **more: str | None) -> dict[str, str]:
         """Return the environment of a call; None takes a name away."""
         made: dict[str, str | None] = {
@@ -62,11 +72,35 @@ class Ossfs:
         made |= self.keys | more
         return {name: value for name, value in made.items() if value is not None}
 
+    def command(self, *words: str) -> list[str]:
+        """Return the whole command line of `ossfs WORDS`."""
+        return [*self.prefix, sys.executable, "-P", "-m", "ossfs", *words]
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start `ossfs WORDS` in a process group of its own; the caller waits for it."""
+        return subprocess.Popen(
+            self.command(*words),
+            env=self.environment(),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
     def __call__(self, *words: str, **environment: str | None) -> Reply:
         """Run `ossfs WORDS`; fails when it takes longer than a user is promised."""
+        return self.run(self.command(*words), **environment)
+
+    def shell(self, script: str, *words: str) -> Reply:
+        """Run a shell script in which "$@" is `ossfs WORDS`."""
+        return self.run(["sh", "-c", script, "sh", *self.command(*words)])
+
+    def run(self, command: Sequence[str], **environment: str | None) -> Reply:
         begun = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "ossfs", *words],
+            command,
             env=self.environment(**environment),
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
@@ -80,5 +114,4 @@ class Ossfs:
 
     def mount(self, *words: str, **environment: str | None) -> Reply:
         """Mount the emulator's bucket on `point` with the usual options and `words`."""
-        usual = (self.source, str(self.point), "-o", self.options)
-        return self("mount", *usual, *words, **environment)
+        return self(*self.usual, *words, **environment)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import ossfs as package
-from ossfs.cli import handover, mounts
+from ossfs.cli import handover
 from ossfs.cli.main import COMMANDS
 from ossfs.cli.sample import BUCKET
 from ossfs.config.options import MountOptions
@@ -54,45 +53,12 @@ def test_without_a_command_the_help_is_an_error(ossfs: Ossfs) -> None:
     assert "Commands:" in reply.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_traceback() -> None:
-    command = f"{sys.executable} -m ossfs mount --help | head -n 1"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stdout.startswith("Usage: ossfs mount")
-    assert done.stderr == ""
-
-
 def test_the_configuration_survives_the_handover() -> None:
     options = MountOptions("bucket", "/mnt/\udcff", kernel_words=("noexec",), attr_timeout=1.5)
     provider = StaticCredentials(Credentials("id", "secret", "token", 1.0))
     there, keys = handover.decode(handover.encode(options, provider))
     assert there == options
     assert keys.get() == provider.get()
-
-
-def test_the_demo_works_and_leaves_nothing(ossfs: Ossfs, tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    reply = ossfs("demo", TMPDIR=str(scratch))
-    assert reply.status == 0, reply.stdout + reply.stderr
-    assert "every byte is right" in reply.stdout
-    assert reply.stderr == ""
-    assert os.listdir(scratch) == []
-    assert not any(mount.point.startswith(str(scratch)) for mount in mounts.table())
-
-
-def test_a_kept_demo_stays_until_the_printed_command_ends_it(ossfs: Ossfs, tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    reply = ossfs("demo", "--keep", TMPDIR=str(scratch))
-    ending = reply.stdout.rpartition("To end it: ")[2].strip()
-    (home,) = scratch.iterdir()
-    try:
-        assert reply.status == 0
-        assert (home / "mnt" / "README.txt").read_text().startswith("This is an object")
-    finally:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run(["sh", "-c", ending], env=ossfs.environment(PATH=path), check=True)
-    assert os.listdir(scratch) == []
 
 
 def test_the_sample_bucket_is_the_same_every_time(tmp_path: Path) -> None:

@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from ossfs.cli import mounts
 from tests.cli.command import Ossfs
-
-HOLD = "import os, sys; os.chdir(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
 
 
 def server(ossfs: Ossfs) -> int:
@@ -72,7 +71,10 @@ def test_signature_v4_is_used_when_a_region_is_set(ossfs: Ossfs) -> None:
     assert os.listdir(ossfs.point) == ["dir"]
 
 
-def test_in_the_foreground_the_log_is_on_stderr_and_sigterm_unmounts(ossfs: Ossfs) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_in_the_foreground_the_log_is_on_stderr_and_a_signal_unmounts(
+    ossfs: Ossfs, number: signal.Signals
+) -> None:
     command = [sys.executable, "-P", "-m", "ossfs", "mount", ossfs.source, str(ossfs.point)]
     with subprocess.Popen(
         [*command, "-f", "-o", ossfs.options],
@@ -89,54 +91,11 @@ def test_in_the_foreground_the_log_is_on_stderr_and_sigterm_unmounts(ossfs: Ossf
         assert any(" INFO " in line for line in lines)
         assert mounts.serving_processes(str(ossfs.point)) == [process.pid]
         assert (ossfs.point / "dir" / "file.txt").read_text() == "hello\n"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         process.stderr.read()
     assert process.returncode == 0
     assert mounts.mount_at(str(ossfs.point)) is None
     assert not ossfs.logs.exists()
-
-
-def test_a_dead_mount_is_cleaned_up_and_mounted_over(ossfs: Ossfs) -> None:
-    ossfs.mount()
-    departure = mounts.Departure([server(ossfs)])
-    os.kill(server(ossfs), signal.SIGKILL)
-    assert departure.wait(10) == []
-    reply = ossfs.mount()
-    assert reply.status == 0
-    assert reply.complaint == f"cleaned up a dead mount on {ossfs.point}"
-    assert (ossfs.point / "dir" / "file.txt").read_text() == "hello\n"
-
-
-def test_a_busy_mount_stays_and_the_message_names_who_uses_it(
-    ossfs: Ossfs, spawn: Callable[..., subprocess.Popen[str]]
-) -> None:
-    ossfs.mount()
-    user = spawn("-c", HOLD, str(ossfs.point))
-    assert user.stdout is not None
-    user.stdout.readline()
-    reply = ossfs("umount", str(ossfs.point))
-    assert reply.status == 3
-    name = Path(f"/proc/{user.pid}/comm").read_text().strip()
-    assert f"is busy: used by {name} (pid {user.pid})" in reply.complaint
-    assert f"ossfs umount -l {ossfs.point}" in reply.complaint
-    reply = ossfs("umount", "-l", str(ossfs.point))
-    assert reply.status == 0
-    assert mounts.mount_at(str(ossfs.point)) is None
-
-
-def test_unmounting_twice_says_that_nothing_is_mounted(ossfs: Ossfs) -> None:
-    ossfs.mount()
-    assert ossfs("umount", "mnt").status == 0
-    reply = ossfs("umount", "mnt")
-    assert reply.status == 3
-    assert reply.complaint == f"{ossfs.point} is not mounted"
-
-
-def test_a_mount_of_another_kind_is_left_alone(ossfs: Ossfs) -> None:
-    reply = ossfs("umount", "/proc")
-    assert reply.status == 3
-    assert "type proc" in reply.complaint
-    assert mounts.mount_at("/proc") is not None
 
 
 def test_mounting_over_a_living_mount_is_refused(ossfs: Ossfs) -> None:
