@@ -1,8 +1,10 @@
 """`ossfs demo`: emulator, sample bucket, mount, and a tour of ordinary programs over it.
 
 Every command shown is the command that was run, by a shell, and every output is its own. The
-tour fails when a command does, or when it did not say what it must. Whatever happens, the mount
-is taken away, the emulator ended and the directory removed, unless --keep asks otherwise.
+tour fails when a command does, or when it did not say what it must. Whatever ends it, be it
+Ctrl-C, a signal or a reader that has left, the mount is taken away, the emulator ended and the
+directory removed, unless --keep asks otherwise. So every command runs in a process group of its
+own, which is ended and waited for before anything is taken from under it.
 """
 
 from __future__ import annotations
@@ -14,15 +16,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from ossfs.cli import mounts, preflight
+from ossfs.cli import mounts, preflight, signals
 from ossfs.cli.sample import BUCKET, LARGE, fill
-from ossfs.cli.terminal import complain
+from ossfs.cli.terminal import complain, finish_output
+from ossfs.config import arguments
 from ossfs.emulator.main import DEFAULT_KEY_ID, DEFAULT_KEY_SECRET
 from ossfs.runtime.failure import UserError
 from ossfs.runtime.logs import FILE_NAME
@@ -30,6 +33,7 @@ from ossfs.runtime.logs import FILE_NAME
 _COMMAND_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 10.0
 _LOG_LINES = 10
+_WORKED = "All of it worked; the mount and the emulator are gone again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +74,35 @@ def tour() -> list[Step]:
 def demo(keep: bool) -> None:
     """Mount a sample bucket from an emulator on this machine and read it with ordinary programs."""
     preflight.check_fuse()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals.raise_when_asked_to_end()
     # Cleaning up is plain callbacks, so that --keep can drop them; a suspended generator would
     # run its own when it is collected.
     with ExitStack() as stack:
-        home = _make_home(stack)
-        count = fill(home / "store")
-        emulator, endpoint = _start_emulator(stack, home, keep=keep)
-        click.echo(f"An OSS emulator serves bucket {BUCKET} ({count} objects) on {endpoint}\n")
-        environment = _environment()
-        _mount(stack, home, endpoint, environment)
-        failed = [step for step in tour() if not _run(step, home / "mnt", environment)]
-        if failed:
-            _show_log(home)
-            raise UserError(f"the demo failed at: {failed[0].command.splitlines()[0]}")
-        if keep:
-            stack.pop_all()
-            emulator.returncode = 0  # It outlives this process, which need not warn of that.
-            _tell_what_stays(home, endpoint, emulator.pid)
-            return
-    click.echo("All of it worked; the mount and the emulator are gone again.")
+        try:
+            _perform(stack, keep=keep)
+        finally:
+            signals.ignore()
+            finish_output()  # or the clean-up would fail at showing itself
+    if not keep:
+        click.echo(_WORKED)
+
+
+def _perform(stack: ExitStack, *, keep: bool) -> None:
+    """Do all of it; what has to be cleaned up goes onto the stack as soon as it may be there."""
+    home = _make_home(stack)
+    count = fill(home / "store")
+    emulator, endpoint = _start_emulator(stack, home, keep=keep)
+    click.echo(f"An OSS emulator serves bucket {BUCKET} ({count} objects) on {endpoint}\n")
+    environment = _environment()
+    _mount(stack, home, endpoint, environment)
+    failed = [step for step in tour() if not _run(step, home / "mnt", environment)]
+    if failed:
+        _show_log(home)
+        raise UserError(f"the demo failed at: {failed[0].command.splitlines()[0]}")
+    if keep:
+        _tell_what_stays(home, endpoint, emulator.pid)
+        stack.pop_all()
+        emulator.returncode = 0  # It outlives this process, which need not warn of that.
 
 
 def _make_home(stack: ExitStack) -> Path:
@@ -98,7 +111,9 @@ def _make_home(stack: ExitStack) -> Path:
     def remove() -> None:
         # Never through a mount that could not be taken away: that would delete what is in it.
         if mounts.mount_at(str(home / "mnt")) is None:
-            shutil.rmtree(home)
+            shutil.rmtree(home, ignore_errors=True)
+        if home.exists():
+            complain(f"{home} could not be removed")
 
     stack.callback(remove)
     for name in ("store", "mnt", "log"):
@@ -157,40 +172,65 @@ def _environment() -> dict[str, str]:
 
 
 def _mount(stack: ExitStack, home: Path, endpoint: str, environment: dict[str, str]) -> None:
-    point, logs = home / "mnt", home / "log"
-    options = f"oss_endpoint={endpoint},log_dir={logs}"
-    command = f"ossfs mount oss://{BUCKET} {point} -o {options}"
-    if not _run(Step(command, "mounted"), home, environment):
-        _show_log(home)
-        raise UserError("the demo could not mount its bucket")
+    point = str(home / "mnt")
+    options = f"oss_endpoint={endpoint},log_dir={arguments.quote(str(home / 'log'))}"
+    words = ["ossfs", "mount", f"oss://{BUCKET}", point, "-o", options]
 
     def unmount() -> None:
-        if not _run(Step(f"ossfs umount {point}", "unmounted"), home, environment):
-            mounts.detach(str(point), lazy=True)
+        if mounts.mount_at(point) is None:
+            return
+        with suppress(OSError):  # it cannot be shown
+            if _run(Step(shlex.join(["ossfs", "umount", point]), "unmounted"), home, environment):
+                return
+        mounts.detach(point, lazy=True)
 
     stack.callback(unmount)
+    if not _run(Step(shlex.join(words), "mounted"), home, environment):
+        _show_log(home)
+        raise UserError("the demo could not mount its bucket")
 
 
 def _run(step: Step, directory: Path, environment: dict[str, str]) -> bool:
     """Show a command, run it, show what it said; tell whether it did what it must."""
     click.echo(f"$ {step.command}")
-    shell = subprocess.run(
+    with subprocess.Popen(
         ["sh", "-c", step.command],
         cwd=directory,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=_COMMAND_TIMEOUT_S,
-        check=False,
-    )
-    said = shell.stdout.decode(errors="replace").strip("\n")
+        start_new_session=True,
+    ) as shell:
+        try:
+            output = shell.communicate(timeout=_COMMAND_TIMEOUT_S)[0]
+        except subprocess.TimeoutExpired:
+            complain(f"the command has not ended in {_COMMAND_TIMEOUT_S:.0f} s")
+            output = _end_group(shell)
+        except BaseException:
+            signals.ignore()
+            _end_group(shell)
+            raise
+    said = output.decode(errors="replace").strip("\n")
     click.echo(said + "\n")
     if shell.returncode != 0:
         complain(f"the command ended with status {shell.returncode}")
     elif step.expect not in said:
         complain(f"the output lacks {step.expect!r}")
     return shell.returncode == 0 and step.expect in said
+
+
+def _end_group(shell: subprocess.Popen[bytes]) -> bytes:
+    """End a shell and what it started; return what they said once none of them is left to say more.
+
+    `ossfs mount` takes its mount away when it is told to end, and that has to be waited for.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            return shell.communicate(timeout=_STOP_TIMEOUT_S)[0]
+    return b""
 
 
 def _show_log(home: Path) -> None:
@@ -206,5 +246,14 @@ def _tell_what_stays(home: Path, endpoint: str, emulator: int) -> None:
         f"Everything stays: the bucket is on {point}, its log in {home / 'log'}.\n"
         f"The emulator (process {emulator}) is {endpoint}, "
         f"key {DEFAULT_KEY_ID}, secret {DEFAULT_KEY_SECRET}.\n"
-        f"To end it: ossfs umount {point} && kill {emulator} && rm -r {home}"
+        f"To end it: {_this_program()} umount {shlex.quote(str(point))} "
+        f"&& kill {emulator} && rm -r {shlex.quote(str(home))}"
     )
+
+
+def _this_program() -> str:
+    """Return what to type for `ossfs` in any shell: `./run demo` has a PATH of its own."""
+    own = Path(sys.executable).parent / "ossfs"
+    if own.exists():
+        return shlex.quote(str(own))
+    return f"{shlex.quote(sys.executable)} -m ossfs"

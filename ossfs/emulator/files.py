@@ -197,10 +197,10 @@ class DataFiles:
 
     def sweep(self, known: set[str]) -> None:
         """Unlink every file that is not `known`."""
-        for first in os.scandir(self._root):
-            for entry in os.scandir(first.path):
-                if entry.name not in known:
-                    os.unlink(entry.path)
+        for first in os.listdir(self._root):
+            for name in os.listdir(os.path.join(self._root, first)):
+                if name not in known:
+                    os.unlink(os.path.join(self._root, first, name))
 
 
 def _within(file: str) -> str:
