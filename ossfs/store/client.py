@@ -395,6 +395,9 @@ class StoreClient:
     ) -> T:
         """Run `call(deadline)` until it succeeds or `RetryPolicy` gives up.
 
+        A request has its time from when it is begun in earnest, and again from each failure
+        before which it made progress: a slow body is not a hanging one.
+
         `begun(seconds)` awaits an attempt that is under way already, without a thread; None from
         it means that a thread must ask again.
         """
@@ -434,9 +437,9 @@ class StoreClient:
                         refreshed = True
                     else:
                         if progress() > reached:
-                            reached, failures = progress(), 0
+                            reached, failures, deadline = progress(), 0, None
                         failures += 1
-                        if deadline is None:  # no thread could be started for it
+                        if deadline is None:  # it got on, or no thread could be started for it
                             deadline = self._monotonic() + self._timeout
                         wait = self._retry.delay(
                             error,

@@ -172,6 +172,38 @@ async def test_a_body_that_makes_progress_is_resumed_more_often_than_attempts(st
 
 
 @trio_test
+async def test_a_body_that_makes_progress_has_time_for_more(store, mock_clock, expect_log):
+    expect_log("waiting for the store: 1 request.* get_range_into 'a'")
+    client = client_of(store, request_timeout=30.0)
+    etag = await etag_of(client)
+    store.add(Rule("get_range_into", TruncateBody(10), times=9))
+    buffers = [bytearray(10) for _ in range(10)]
+    await client.get_range_into(
+        b"a",
+        0,
+        [memoryview(b) for b in buffers],
+        if_match=etag,
+        on_filled=lambda _: mock_clock.jump(40.0),
+    )
+    assert b"".join(buffers) == BODY
+    assert trio.current_time() > 360.0
+
+
+@trio_test
+async def test_a_body_that_stands_still_ends_at_its_deadline(store, mock_clock, expect_log):
+    expect_log("get_range_into 'a' failed after 3 attempt.*DeadlineExceeded")
+    client = client_of(store, request_timeout=30.0)
+    etag = await etag_of(client)
+    store.add(Rule("get_range_into", TruncateBody(10), times=2))
+    store.add(Rule("get_range_into", Hang(), nth=3, times=None))
+    buffers = [bytearray(10) for _ in range(10)]
+    began = trio.current_time()
+    with pytest.raises(DeadlineExceeded):
+        await client.get_range_into(b"a", 0, [memoryview(b) for b in buffers], if_match=etag)
+    assert 30.0 <= trio.current_time() - began <= 31.0
+
+
+@trio_test
 async def test_without_an_etag_a_begun_body_is_not_continued(store, mock_clock, expect_log):
     expect_log("get_range_into 'a' failed after 1 attempt.*Truncated")
     client = client_of(store)
