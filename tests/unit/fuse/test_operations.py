@@ -78,7 +78,7 @@ def test_a_handler_that_is_cancelled_answers_an_io_error(name: str) -> None:
         made.filesystem = SimpleNamespace(  # type: ignore[assignment]
             remaining=None,
             **{
-                below: lambda *_: waiting()
+                below: lambda *_, **__: waiting()
                 for below in ("lookup", "attributes", "open", "read", "read_directory")
             },
         )
