@@ -1,12 +1,11 @@
 """The reader of one open file: decides what to fetch, and when to run ahead.
 
-Sequential reading (READs end to end from the object's beginning, or for SURE bytes from
-elsewhere, then each within a tolerance of where the furthest one ended) grows a `Window`
-of cells ahead of the reader. Anything else gets exactly the bytes it asks for and starts
-nothing. An object not larger than one prefetch
-chunk is fetched whole on its first read. A reader that goes quiet gives its window back
-(`Reading.sweep`), and under memory pressure what was fetched ahead is the first to go
-(`Reading.reclaim`).
+Sequential reading grows a `Window` of cells ahead of the reader: READs end to end, or those of
+the kernel's readahead in about that order, from the object's beginning, or for SURE bytes from
+elsewhere; then each within a tolerance of where the furthest one ended. Anything else gets exactly
+the bytes it asks for and starts nothing. An object not larger than one prefetch chunk is fetched
+whole on its first read. A reader that goes quiet gives its window back (`Reading.sweep`), and under
+memory pressure what was fetched ahead is the first to go (`Reading.reclaim`).
 
 Several READs of one handle run at once and may finish out of order; all state changes
 happen before the first await of read() or after its last one.
@@ -27,6 +26,8 @@ TOLERANCE = 2 * BLOCK
 SURE = 2 * BLOCK
 """Bytes of READs end to end that make a sequence of a reader that began in the middle: one look of
 a program is several READs where the kernel sends no more than 128 KiB at once."""
+READAHEAD = 128 * 1024
+"""READs of the kernel's readahead have this size or more; single pages are looked up one by one."""
 QUIET = 5.0
 """Seconds without a READ after which a handle gives back what was fetched ahead."""
 
@@ -215,13 +216,15 @@ class Reader:
         """Follow the position; say whether this READ continues the sequence."""
         if self._window is None:
             beginning = not self._run and offset < BLOCK
-            if self._run and offset == self._position:
+            if self._run and self._continues(offset, end):
                 self._run += end - offset
+                self._position = max(self._position, end)
                 if self._run > SURE and self._reading.limits.total:
-                    self._open_window(end, now)
-            elif not self._run or abs(offset - self._position) > TOLERANCE:
-                self._begin_run(offset, end)
-            self._position = end
+                    self._open_window(self._position, now)
+            else:
+                if not self._run or abs(offset - self._position) > TOLERANCE:
+                    self._begin_run(offset, end)
+                self._position = end
             return self._window is not None or beginning
         gap = offset - self._position
         tolerance = self._reading.tolerance
@@ -238,6 +241,15 @@ class Reader:
         self._begin_run(offset, end)
         self._position = end
         return False
+
+    def _continues(self, offset: int, end: int) -> bool:
+        """Say whether a READ belongs to a run that has no window yet.
+
+        Small ones must come end to end. Those of the kernel's readahead, several at once, may have
+        overtaken each other on their way here.
+        """
+        off = offset - self._position
+        return not off or (end - offset >= READAHEAD and -TOLERANCE <= off <= TOLERANCE)
 
     def _begin_run(self, offset: int, end: int) -> None:
         self._run = SURE if offset < BLOCK else end - offset

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from ossfs.reading.blocks import BLOCK
 from ossfs.reading.content import Content
@@ -71,12 +73,41 @@ def test_reads_that_arrive_out_of_order_are_one_sequence() -> None:
             async def read(offset: int) -> None:
                 assert bytes(await reader.read(offset, BLOCK)) == data[offset : offset + BLOCK]
 
-            for offset in offsets[:4]:  # what opens the window comes in order
+            for offset in offsets[:4]:
                 await read(offset)
             for start in range(4, len(offsets), 4):
                 async with trio.open_nursery() as nursery:
                     for offset in offsets[start : start + 4]:
                         nursery.start_soon(read, offset)
+            assert fetched(made) == len(data)
+
+    run(main)
+
+
+@pytest.mark.parametrize("head", [128 * 1024, 256 * 1024, BLOCK])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_reads_that_open_a_window_may_overtake_each_other(
+    head: int, order: tuple[int, ...]
+) -> None:
+    """Whatever the kernel's first readahead is, and in whatever order its READs get here."""
+    data = RNG.randbytes(12 * MIB)
+
+    async def main() -> None:
+        async with core(chunk=4 * MIB) as made:
+            made.reading.tolerance = 16 * MIB
+            reader = opened(made, data)
+            offsets = list(range(head, len(data), BLOCK))
+            offsets[:3] = [offsets[i] for i in order]
+
+            async def read(offset: int, size: int = BLOCK) -> None:
+                assert bytes(await reader.read(offset, size)) == data[offset : offset + size]
+
+            await read(0, head)
+            for start in range(0, len(offsets), 4):
+                async with trio.open_nursery() as nursery:
+                    for offset in offsets[start : start + 4]:
+                        nursery.start_soon(read, offset)
+                        await trio.testing.wait_all_tasks_blocked()
             assert fetched(made) == len(data)
 
     run(main)
