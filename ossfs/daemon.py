@@ -214,8 +214,8 @@ class _Daemon:
         presentation = Presentation(
             uid=options.uid,
             gid=options.gid,
-            file_mode=options.file_mode & ~options.umask,
-            dir_mode=options.dir_mode & ~options.umask,
+            file_mode=options.file_mode,
+            dir_mode=options.dir_mode,
             negative_timeout=options.negative_timeout,
         )
         return Operations(filesystem, presentation, self._metrics, self._begin_to_serve)
@@ -294,6 +294,7 @@ class _Daemon:
             "budget_peak": self._budget.peak,
             "requests": dict(client.stats.requests),
             "retries": client.stats.retries,
+            "throttled": client.stats.throttled,
             "bytes_read": client.stats.bytes_read,
             **self._metrics.snapshot(),
         }

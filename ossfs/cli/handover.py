@@ -21,9 +21,9 @@ from ossfs.runtime.failure import ExitStatus, UserError
 
 _KEPT = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"}
-    | {"NOTIFY_SOCKET", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
+    | {"LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 )
-_KEPT_PREFIXES = ("LC_", "PYTHON", "XDG_", "MALLOC_", "OSSFS_")
+_KEPT_PREFIXES = ("LC_", "PYTHON", "XDG_", "MALLOC_")
 
 
 def encode(options: MountOptions, provider: CredentialsProvider) -> bytes:

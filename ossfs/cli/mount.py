@@ -84,7 +84,7 @@ def _tell(notes: list[str]) -> None:
 
 
 def _command(options: MountOptions, **descriptors: int | None) -> list[str]:
-    """Return the serving process's command line: what `ps` shows, and `umount` looks for."""
+    """Return the serving process's command line: what `ps` shows; `umount` looks for the module."""
     # -P: the directory the user happens to stand in must not provide modules.
     command = [sys.executable, "-P", "-m", mounts.SERVING_MODULE]
     command += [f"--{name}-fd={fd}" for name, fd in descriptors.items() if fd is not None]

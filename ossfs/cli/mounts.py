@@ -27,9 +27,7 @@ __all__ = [
     "is_stopped",
     "mount_at",
     "servers_of",
-    "serving_processes",
     "sights_of",
-    "table",
     "users_of",
 ]
 
@@ -88,15 +86,10 @@ def _resolve(path: str, points: frozenset[str]) -> str:
     return done
 
 
-def serving_processes(point: str) -> list[int]:
-    """Return the processes started to serve a mount on `point`, by their command lines."""
-    return [pid for pid, words in _servers() if words[-1] == os.fsencode(point)]
-
-
 def servers_of(mount: Mount) -> list[int]:
     """Return the process that serves this very mount, if it can be seen from here."""
     found = []
-    for pid, _ in _servers():
+    for pid in _servers():
         with suppress(OSError):
             # Anyone can have that name; only the owner's process can be the server.
             owner = os.stat(f"/proc/{pid}").st_uid
@@ -105,14 +98,12 @@ def servers_of(mount: Mount) -> list[int]:
     return found
 
 
-def _servers() -> Iterator[tuple[int, list[bytes]]]:
-    """Give (pid, command line) of every serving process."""
+def _servers() -> Iterator[int]:
+    """Give every process that serves a mount, as its command line has it."""
     for pid in _pids():
-        with suppress(OSError):
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read().rstrip(b"\0").split(b"\0")
-            if SERVING_MODULE.encode() in words:
-                yield pid, words
+        with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            if SERVING_MODULE.encode() in file.read().split(b"\0"):
+                yield pid
 
 
 def _name_of(pid: int) -> str:

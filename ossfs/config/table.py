@@ -39,11 +39,6 @@ class Dialect(Enum):
     JINDOFUSE = "JindoFuse"
 
 
-class Stability(Enum):
-    STABLE = "stable"
-    EXPERIMENTAL = "experimental"
-
-
 @dataclass(frozen=True, slots=True)
 class Option:
     """One row. `name` is ossfs 2.0's name and the field of MountOptions where there is one."""
@@ -62,8 +57,6 @@ class Option:
     choices: tuple[str, ...] = ()
     environment: str = ""
     names: Mapping[Dialect, tuple[str, ...]] = field(default_factory=dict)
-    stability: Stability = Stability.STABLE
-    secret: bool = False
 
     @property
     def legal(self) -> str:
@@ -171,7 +164,6 @@ TABLE: tuple[Option, ...] = (
         "comes from OSS_SESSION_TOKEN.",
         environment="OSS_ACCESS_KEY_SECRET",
         names={Dialect.JINDOFUSE: ("fs.oss.accessKeySecret",)},
-        secret=True,
     ),
     Option(
         "passwd_file",

@@ -13,7 +13,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ossfs.config import derive
@@ -21,6 +21,7 @@ from ossfs.config.arguments import Arguments, Setting
 from ossfs.config.options import MountOptions
 from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, OPPOSITES, TABLE, Option
 from ossfs.config.values import Kind, Value
+from ossfs.credentials import KeySettings
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.paths import absolute
 
@@ -51,15 +52,6 @@ class Host:
     @staticmethod
     def here(fuse_conf: str = "/etc/fuse.conf") -> Host:
         return Host(os.getuid(), os.getgid(), _allows_other(fuse_conf))
-
-
-@dataclass(frozen=True, slots=True)
-class KeySettings:
-    """What the options say about credentials; the credentials room makes keys of it."""
-
-    key_id: str = ""
-    key_secret: str = field(default="", repr=False)
-    passwd_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

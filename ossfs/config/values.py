@@ -18,7 +18,6 @@ from ossfs.runtime.paths import absolute
 
 Value: TypeAlias = str | int | float | bool
 
-KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
 

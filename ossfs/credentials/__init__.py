@@ -14,12 +14,19 @@ class Credentials:
     key_secret: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
     """STS security token, if any."""
-    expires: float | None = None
-    """Seconds since the epoch, None when they never expire."""
 
     def secrets(self) -> tuple[str, ...]:
         """Return what must never be seen in a log, an environment or a command line."""
         return (self.key_secret, self.token) if self.token else (self.key_secret,)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """What the options say about credentials; `environment.find` makes keys of it."""
+
+    key_id: str = ""
+    key_secret: str = field(default="", repr=False)
+    passwd_file: str = ""
 
 
 class CredentialsProvider(Protocol):

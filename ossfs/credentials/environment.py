@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ossfs.config.validate import KeySettings
-from ossfs.credentials import Credentials, CredentialsProvider, StaticCredentials
+from ossfs.credentials import Credentials, CredentialsProvider, KeySettings, StaticCredentials
 from ossfs.credentials.passwd import PasswdFile, check
 from ossfs.runtime.failure import ExitStatus, UserError
 

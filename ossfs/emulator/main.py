@@ -13,7 +13,6 @@ from pathlib import Path
 import click
 
 from ossfs.emulator.faults import OssFault
-from ossfs.emulator.records import Limits
 from ossfs.emulator.server import Emulator, Settings
 from ossfs.emulator.signing import Key
 from ossfs.emulator.storage import Storage
@@ -71,7 +70,6 @@ def run(
     host: str,
     port: int,
     buckets: tuple[str, ...],
-    limits: Limits | None = None,
     fast_etags: bool = False,
     watch_stdin: bool = False,
 ) -> None:
@@ -83,7 +81,7 @@ def run(
             err=True,
         )
     try:
-        storage = Storage(directory, limits, fast_etags=fast_etags)
+        storage = Storage(directory, fast_etags=fast_etags)
     except OSError as error:
         raise UserError(f"cannot use {directory}: {error.strerror}") from None
     with storage:

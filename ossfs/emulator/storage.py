@@ -326,14 +326,11 @@ class Bucket:
         doomed, self._doomed = self._doomed, []
         self.files.unlink(doomed)
 
-    def import_tree(
-        self, source: str | os.PathLike[str], prefix: bytes = b"", *, link: bool = False
-    ) -> int:
+    def import_tree(self, source: str | os.PathLike[str], prefix: bytes = b"") -> int:
         """Make an object of every regular file under `source`; return how many.
 
         Keys are `prefix` and the path below `source`; modification times are kept in whole
-        seconds. With `link`, files are hard-linked where the file system allows: nobody may
-        write to the source afterwards. Symbolic links and special files are left out.
+        seconds. Symbolic links and special files are left out.
         """
         root = os.fsencode(source)
         count = 0
@@ -345,19 +342,16 @@ class Bucket:
                     info = os.lstat(path)
                     if not stat.S_ISREG(info.st_mode):
                         continue
-                    self._import_file(prefix + os.path.relpath(path, root), path, info, link)
+                    self._import_file(prefix + os.path.relpath(path, root), path, info)
                     count += 1
         return count
 
-    def _import_file(self, key: bytes, path: bytes, info: os.stat_result, link: bool) -> None:
+    def _import_file(self, key: bytes, path: bytes, info: os.stat_result) -> None:
         self.check_key(key)
         with self.body(self.limits.put) as body, open(path, "rb") as file:
-            if link and info.st_size:
-                segments = self._link_file(path, body, file.fileno())
-            else:
-                while block := file.read(_COPY_BLOCK):
-                    body.write(block)
-                segments = body.keep()
+            while block := file.read(_COPY_BLOCK):
+                body.write(block)
+            segments = body.keep()
             record = Record(
                 key,
                 NORMAL,
@@ -369,13 +363,6 @@ class Bucket:
                 segments,
             )
         self.commit(record)
-
-    def _link_file(self, path: bytes, body: Body, fd: int) -> tuple[Segment, ...]:
-        file = self.files.new()
-        os.link(path, self.files.path(file))
-        while block := os.read(fd, _COPY_BLOCK):
-            body.digest(block)
-        return (Segment(file, 0, body.size),)
 
     def put_symlink(self, key: bytes, target: bytes, metadata: Metadata = PLAIN) -> Record:
         self.check_key(key)

@@ -106,7 +106,6 @@ class Content:
         "failure",
         "key",
         "prefetching",
-        "proved",
         "pushes",
         "read_to",
         "size",
@@ -127,8 +126,6 @@ class Content:
         """End of the furthest READ of a sequence under way; other threads look at it."""
         self.pushes: dict[int, Pending] = {}
         """Pushes under way, by the group of units they are of (see reading.pushing)."""
-        self.proved = False
-        """The store has served bytes of this version to a GET."""
 
     @property
     def units(self) -> int:
@@ -337,4 +334,3 @@ class Content:
         except Exception as error:
             log.exception("unexpected failure of a GET of %r", self.key)
             raise Unavailable("internal error while reading", key=self.key) from error
-        self.proved = True

@@ -20,8 +20,7 @@ import stat
 import sys
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ossfs.runtime.failure import ExitStatus, UserError
@@ -213,43 +212,3 @@ def _open_own(path: str) -> int:
         os.close(fd)
         raise PermissionError(f"{os.path.basename(path)} is not this user's own file")
     return fd
-
-
-class Limited:
-    """Logs what can happen thousands of times: each key once an interval, the rest counted.
-
-    May be called from any thread. Remembers at most `capacity` keys, the latest ones.
-    """
-
-    def __init__(
-        self,
-        logger: logging.Logger,
-        *,
-        interval: float = 60.0,
-        now: Callable[[], float] = time.monotonic,
-        capacity: int = 1_000,
-    ) -> None:
-        """`interval` in seconds; float("inf") logs each key once."""
-        self._logger = logger
-        self._interval = interval
-        self._now = now
-        self._capacity = capacity
-        self._seen: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def log(self, level: int, key: Hashable, message: str, *args: object) -> None:
-        """Log `message` unless `key` was logged less than an interval ago."""
-        with self._lock:
-            now = self._now()
-            last, skipped = self._seen.get(key, (None, 0))
-            quiet = last is not None and now - last < self._interval
-            self._seen[key] = (last, skipped + 1) if quiet and last is not None else (now, 0)
-            self._seen.move_to_end(key)
-            if len(self._seen) > self._capacity:
-                self._seen.popitem(last=False)
-        if quiet:
-            return
-        if skipped:
-            message += " (%d more since the last such line)"
-            args += (skipped,)
-        self._logger.log(level, message, *args, stacklevel=2)

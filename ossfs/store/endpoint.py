@@ -1,10 +1,11 @@
-"""Where a bucket is: one reading of `oss_endpoint`, used for every request.
+"""Where a bucket is: what an endpoint says, used for every request.
 
 Forms taken: `oss-cn-hangzhou.aliyuncs.com`, with or without `http://` or
-`https://` (none means http, as for oss2 and ossfs), with or without a port, an
-IPv4 address, an IPv6 address in brackets. An address or `localhost` cannot carry
-a bucket in its name, so there the bucket is the first segment of the path; else
-it is the first label of the host name unless `path_style` asks otherwise.
+`https://` (none means http, as for oss2; the option `oss_endpoint` always comes with
+one), with or without a port, an IPv4 address, an IPv6 address in brackets. An
+address or `localhost` cannot carry a bucket in its name, so there the bucket is the
+first segment of the path; else it is the first label of the host name unless
+`path_style` asks otherwise.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ Invariants: a byte of a ranged GET is delivered only after status, length, range
 and ETag have been found right; an upload returns only when the CRC-64 the server
 computed is the one computed here. Every method may run in any number of threads;
 what a call must know in oss2's depths (deadline, key) travels in a thread-local.
+
+The protocol has eighteen methods and this one class implements it, hence its length.
 """
 
 from __future__ import annotations

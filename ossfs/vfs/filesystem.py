@@ -382,9 +382,12 @@ class FileSystem:
 
         An inode whose name stands for something else by now answers ESTALE: the kernel, which has
         not heard of it yet, looks the name up again and opens what is there.
-        The first GET leaves at once for a small object, and for a large one whose attributes
-        are older than DOUBT; open waits for its first bytes, which the reader would have to do
-        anyway, so that a change is answered ESTALE here, where the kernel retries by itself.
+        Where no byte of this version was served yet, the first GET leaves at once for a small
+        object, and for a large one whose attributes are older than DOUBT; open waits for its first
+        bytes, which the reader would have to do anyway, so that a change is answered ESTALE here,
+        where the kernel retries by itself. Of a version that was read before, pages may be in the
+        kernel, which a GET at every open would cost more than they save; a change then shows in
+        the first READ that is not answered from them.
         """
         inode = self._inode(number)
         if isinstance(inode, Directory):

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ossfs.cli import mounts
 from tests.support.emulator import EmulatorProcess
 
 LIMIT_S = 15.0
@@ -31,6 +33,17 @@ class Reply:
         assert len(lines) == 1, self.stderr
         assert lines[0].startswith("ossfs: ")
         return lines[0].removeprefix("ossfs: ")
+
+
+def serving_processes(point: Path) -> list[int]:
+    """Return the processes started to serve a mount on `point`, by their command lines."""
+    found = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().rstrip(b"\0").split(b"\0")
+            if mounts.SERVING_MODULE.encode() in words and words[-1] == os.fsencode(point):
+                found.append(pid)
+    return found
 
 
 class Ossfs:

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from ossfs.cli import mounts
-from tests.cli.command import Ossfs
+from ossfs.runtime.mount_table import table
+from tests.cli.command import Ossfs, serving_processes
 from tests.support.emulator import EmulatorProcess
 
 
@@ -38,7 +39,7 @@ def ossfs(emulator: EmulatorProcess, tmp_path: Path) -> Iterator[Ossfs]:
 
 def clear(directory: Path) -> None:
     """Take away every mount below a directory and end who serves it, stopped or not."""
-    for mount in reversed(mounts.table()):
+    for mount in reversed(table()):
         if mount.point.startswith(f"{directory}/"):
             pids = mounts.servers_of(mount)
             mounts.detach(mount.point, lazy=True)
@@ -111,7 +112,7 @@ def users(emulator: EmulatorProcess) -> Iterator[TwoUsers]:
             shutil.chown(directory, "nobody")
             shutil.chown(nobody.point, "nobody")
             yield TwoUsers(root, nobody)
-            for pid in mounts.serving_processes(str(root.point)):
+            for pid in serving_processes(root.point):
                 os.kill(pid, signal.SIGKILL)
             keeper.stdin.close()  # type: ignore[union-attr]
     finally:

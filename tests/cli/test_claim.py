@@ -15,7 +15,8 @@ import pytest
 from ossfs.cli import mounts
 from ossfs.cli.claim import claim
 from ossfs.runtime.failure import ExitStatus, UserError
-from tests.cli.command import Ossfs
+from ossfs.runtime.mount_table import table
+from tests.cli.command import Ossfs, serving_processes
 from tests.support.mount import wait_until
 
 STRANGER = """
@@ -37,7 +38,7 @@ def test_of_several_mounts_at_once_exactly_one_succeeds(ossfs: Ossfs) -> None:
         if status:
             assert "is starting on" in said or "mounted already" in said
             assert str(ossfs.point) in said
-    assert sum(mount.point == str(ossfs.point) for mount in mounts.table()) == 1
+    assert sum(mount.point == str(ossfs.point) for mount in table()) == 1
     assert (ossfs.point / "dir" / "file.txt").read_text() == "hello\n"
 
 
@@ -61,7 +62,7 @@ def test_the_second_is_told_which_process_was_first(ossfs: Ossfs) -> None:
     ossfs.emulator.pause()
     try:
         with ossfs.start(*ossfs.usual) as first:
-            wait_until(lambda: mounts.serving_processes(str(ossfs.point)))
+            wait_until(lambda: serving_processes(ossfs.point))
             reply = ossfs.mount()
             assert reply.status == 3
             assert f"another ossfs mount (process {first.pid}) is starting on" in reply.complaint

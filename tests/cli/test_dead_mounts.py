@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from ossfs.cli import mounts
-from tests.cli.command import Ossfs
+from ossfs.runtime.mount_table import table
+from tests.cli.command import Ossfs, serving_processes
 from tests.cli.conftest import TwoUsers
 from tests.support.mount import wait_until
 
 
 def server(ossfs: Ossfs) -> int:
-    (pid,) = mounts.serving_processes(str(ossfs.point))
+    (pid,) = serving_processes(ossfs.point)
     return pid
 
 
@@ -81,7 +82,7 @@ def test_dead_mounts_on_top_of_each_other_all_go(used_and_dead: Ossfs) -> None:
     done = used_and_dead.run(["mount", "--bind", point, point])
     assert done.status == 0, (source, done)
     assert used_and_dead.mount().status == 0
-    assert sum(mount.point == point for mount in mounts.table()) == 1
+    assert sum(mount.point == point for mount in table()) == 1
 
 
 def test_a_mount_that_does_not_answer_is_not_taken_for_dead(ossfs: Ossfs) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ossfs.cli import mounts
+from ossfs.runtime.mount_table import table
 from tests.cli.command import Ossfs
 
 
@@ -22,7 +22,7 @@ def scratch(tmp_path: Path) -> Path:
 
 
 def nothing_left(scratch: Path) -> bool:
-    left = [mount for mount in mounts.table() if mount.point.startswith(str(scratch))]
+    left = [mount for mount in table() if mount.point.startswith(str(scratch))]
     return not left and os.listdir(scratch) == []
 
 

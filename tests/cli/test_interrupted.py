@@ -12,7 +12,7 @@ import pytest
 
 from ossfs.cli import handover, mounts
 from ossfs.cli.serve import Parent
-from tests.cli.command import Ossfs
+from tests.cli.command import Ossfs, serving_processes
 from tests.support.mount import wait_until
 
 ENDINGS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL]
@@ -34,8 +34,7 @@ def status_of(process: subprocess.Popen[str]) -> int:
 
 
 def no_mount_of(ossfs: Ossfs) -> bool:
-    point = str(ossfs.point)
-    return not mounts.serving_processes(point) and mounts.mount_at(point) is None
+    return not serving_processes(ossfs.point) and mounts.mount_at(str(ossfs.point)) is None
 
 
 @pytest.mark.parametrize("number", ENDINGS)
@@ -43,7 +42,7 @@ def test_a_mount_that_is_ended_while_the_endpoint_is_silent(
     mute: Ossfs, number: signal.Signals
 ) -> None:
     with mute.start(*mute.usual) as process:
-        wait_until(lambda: mounts.serving_processes(str(mute.point)))
+        wait_until(lambda: serving_processes(mute.point))
         process.send_signal(number)
         assert status_of(process) == 128 + number
     wait_until(lambda: no_mount_of(mute), 5)
@@ -52,7 +51,7 @@ def test_a_mount_that_is_ended_while_the_endpoint_is_silent(
 @pytest.mark.parametrize("number", ENDINGS)
 def test_in_the_foreground_as_well(mute: Ossfs, number: signal.Signals) -> None:
     with mute.start(*mute.usual, "-f") as process:
-        wait_until(lambda: mounts.serving_processes(str(mute.point)))
+        wait_until(lambda: serving_processes(mute.point))
         process.send_signal(number)
         process.communicate(timeout=10)
     wait_until(lambda: no_mount_of(mute), 5)
@@ -65,7 +64,7 @@ def test_a_mount_that_would_have_come_about_does_not_once_nobody_waits(
     ossfs.emulator.pause()
     try:
         with ossfs.start(*ossfs.usual) as process:
-            wait_until(lambda: mounts.serving_processes(str(ossfs.point)))
+            wait_until(lambda: serving_processes(ossfs.point))
             process.send_signal(number)
             ossfs.emulator.resume()
             assert status_of(process) == 128 + number
@@ -79,7 +78,7 @@ def test_an_ignored_hangup_stays_ignored(mute: Ossfs) -> None:
     with subprocess.Popen(
         command, env=mute.environment(), cwd=mute.directory, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_until(lambda: mounts.serving_processes(str(mute.point)))
+        wait_until(lambda: serving_processes(mute.point))
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         assert status_of(process) == 128 + signal.SIGTERM

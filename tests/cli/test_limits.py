@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ossfs.cli import mounts
-from tests.cli.command import Ossfs
+from tests.cli.command import Ossfs, serving_processes
 
 BIG = bytes(range(256)) * 4096 * 48
 
@@ -45,7 +45,7 @@ def test_a_limit_that_is_too_low_is_one_line_that_names_it(ossfs: Ossfs, limit: 
         return
     assert reply.status in (1, 7)
     assert f"ulimit {limit.split()[0]}" in reply.complaint
-    assert mounts.serving_processes(str(ossfs.point)) == []
+    assert serving_processes(ossfs.point) == []
 
 
 def test_what_goes_wrong_within_points_to_the_log(ossfs: Ossfs) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ossfs.cli import mounts
-from tests.cli.command import Ossfs
+from tests.cli.command import Ossfs, serving_processes
 
 
 def server(ossfs: Ossfs) -> int:
-    (pid,) = mounts.serving_processes(str(ossfs.point))
+    (pid,) = serving_processes(ossfs.point)
     return pid
 
 
@@ -89,7 +89,7 @@ def test_in_the_foreground_the_log_is_on_stderr_and_a_signal_unmounts(
             if line == f"ossfs: mounted {ossfs.source} on {ossfs.point}\n":
                 break
         assert any(" INFO " in line for line in lines)
-        assert mounts.serving_processes(str(ossfs.point)) == [process.pid]
+        assert serving_processes(ossfs.point) == [process.pid]
         assert (ossfs.point / "dir" / "file.txt").read_text() == "hello\n"
         process.send_signal(number)
         process.stderr.read()

@@ -11,7 +11,7 @@ import pytest
 
 from ossfs.cli import main, mount, mounts, preflight
 from ossfs.runtime.failure import ExitStatus, UserError
-from tests.cli.command import Ossfs, Reply
+from tests.cli.command import Ossfs, Reply, serving_processes
 from tests.cli.conftest import TwoUsers
 from tests.support import canned
 
@@ -162,7 +162,7 @@ def test_a_refused_mount_leaves_neither_mount_nor_process(ossfs: Ossfs) -> None:
     ossfs.source = "oss://no-such-bucket"
     ossfs.mount()
     assert mounts.mount_at(str(ossfs.point)) is None
-    assert mounts.serving_processes(str(ossfs.point)) == []
+    assert serving_processes(ossfs.point) == []
     assert "no-such-bucket" in ossfs.log
 
 
@@ -231,4 +231,4 @@ def test_a_serving_process_that_says_nothing_is_ended_at_the_deadline(
     monkeypatch.setattr(mount, "START_DEADLINE_S", 0.5)
     assert ill_server("time.sleep(60)") == ExitStatus.FAILURE
     assert "did not answer" in capfd.readouterr().err
-    assert mounts.serving_processes(str(ossfs.point)) == []
+    assert serving_processes(ossfs.point) == []

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ossfs.cli import handover, mounts
-from tests.cli.command import Ossfs
+from ossfs.cli import handover
+from tests.cli.command import Ossfs, serving_processes
 
 
 def places_of(text: str, *, besides: set[int]) -> list[str]:
@@ -48,7 +48,7 @@ def test_in_the_background(ossfs: Ossfs, on_command_line: list[str]) -> None:
     assert reply.complaint.startswith("warning: other users could read the secret")
     assert (ossfs.point / "dir" / "file.txt").read_text() == "hello\n"
     assert places_of(secret, besides={ossfs.emulator.pid}) == []
-    (pid,) = mounts.serving_processes(str(ossfs.point))
+    (pid,) = serving_processes(ossfs.point)
     assert not any("memfd" in os.readlink(fd.path) for fd in os.scandir(f"/proc/{pid}/fd"))
     assert ossfs("umount", "mnt").status == 0
     assert secret not in ossfs.log + reply.stdout + reply.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ossfs.cli import mounts
-from tests.cli.command import Ossfs
+from tests.cli.command import Ossfs, serving_processes
 from tests.cli.conftest import TwoUsers
 
 HOLD = "import os, sys; os.chdir(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
@@ -83,7 +83,7 @@ def test_a_process_that_only_looks_like_the_server_is_not_waited_for(
     )
     assert alike.stdout is not None
     alike.stdout.readline()
-    assert alike.pid in mounts.serving_processes(str(ossfs.point))
+    assert alike.pid in serving_processes(ossfs.point)
     reply = ossfs("umount", "mnt")
     assert (reply.status, reply.stderr) == (0, "")
     assert alike.poll() is None
@@ -109,7 +109,7 @@ def test_neither_is_one_that_is_bound_to_another_place(ossfs: Ossfs, tmp_path: P
     reply = ossfs("umount", "mnt")
     assert reply.status == 0
     assert f"still mounted on {other}" in reply.stdout
-    departure = mounts.Departure(mounts.serving_processes(str(ossfs.point)))
+    departure = mounts.Departure(serving_processes(ossfs.point))
     assert ossfs("umount", "other").status == 0
     assert departure.wait(10) == []
 

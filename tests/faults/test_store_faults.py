@@ -27,6 +27,10 @@ def emulator(tmp_path: Path) -> Iterator[EmulatorProcess]:
         yield running
 
 
+SLACK_S = 6.0
+"""What a busy machine may add to a request's deadline."""
+
+
 def failing(mounted: Mount, name: str, within: float) -> bytes:
     begun = time.monotonic()
     done = run("cat", mounted.path / name, check=False)
@@ -49,12 +53,12 @@ def test_a_store_killed_in_mid_read_is_an_error_in_time_and_nothing_worse(
             emulator.kill()
             begun = time.monotonic()
             rest, complaint = reader.communicate(timeout=60)
-            assert time.monotonic() - begun < 15
+            assert time.monotonic() - begun < 3 + SLACK_S
         assert reader.returncode != 0, "the reader was told that all is well"
         assert b"error" in complaint or b"timed out" in complaint
         got += rest
         assert got == CONTENT[: len(got)]
-        failing(mounted, "small", 15)
+        failing(mounted, "small", 3 + SLACK_S)
         emulator.start()
         assert run("cat", mounted.path / "small").stdout == b"small content"
         assert run("cat", mounted.path / "big").stdout == CONTENT
@@ -70,7 +74,7 @@ def test_a_store_that_stalls_is_given_up_at_the_deadline(
         assert run("cat", mounted.path / "small").stdout == b"small content"
         emulator.pause()
         try:
-            assert b"timed out" in failing(mounted, "other", 15)
+            assert b"timed out" in failing(mounted, "other", 2 + SLACK_S)
             assert b"timed out" in run("ls", mounted.path, check=False).stderr
         finally:
             emulator.resume()

@@ -183,10 +183,13 @@ while True:
         break
     cookies.append(cookie); names.append(name)
 assert len(set(names)) == len(names) == int(sys.argv[2]) + 2, len(names)
+"""
+PLACES = """
 PLACES = [0, 1, 2, 3, 1500, 2499, 7, 999, 1000, 1001, 1002, 1003, 2001, 2, len(names) - 1]
 """
 UNCHANGED = (
     SEEKING
+    + PLACES
     + """
 for index in PLACES:
     libc.seekdir(d, cookies[index])
@@ -200,8 +203,21 @@ assert again == names
 libc.closedir(d)
 """
 )
+REWOUND = (
+    SEEKING
+    + """
+print("listed", flush=True)
+sys.stdin.readline()
+libc.rewinddir(d)
+while (name := read()) is not None:
+    if name not in (b".", b".."):
+        print(name.decode())
+libc.closedir(d)
+"""
+)
 CHANGED = (
     SEEKING
+    + PLACES
     + """
 print("listed", flush=True)
 gone, new = map(str.split, sys.stdin.readline().split(","))
@@ -243,13 +259,22 @@ def test_a_place_that_was_told_stays_right_while_the_directory_changes(
     assert reader.returncode == 0
 
 
-def test_rewinding_lists_afresh(bucket: oss2.Bucket, mount: MountMaker) -> None:
-    bucket.put_object("dir/a", b"")
-    path = mount("attr_timeout=0").path
-    assert listing(path / "dir") == ["a"]
-    bucket.put_object("dir/b", b"")
-    bucket.delete_object("dir/a")
-    assert listing(path / "dir") == ["b"]
+def test_an_open_directory_that_is_rewound_is_listed_afresh(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    for name in ("a", "b"):
+        bucket.put_object(f"dir/{name}", b"")
+    command = [sys.executable, "-c", REWOUND, str(mount().path / "dir"), "2"]
+    with subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "listed\n"
+        bucket.delete_object("dir/a")
+        bucket.put_object("dir/c", b"")
+        said, _ = reader.communicate("go\n", timeout=60)
+    assert reader.returncode == 0
+    assert said.split() == ["b", "c"]
 
 
 def test_after_the_kernel_forgets_only_the_root_is_left(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ossfs.config.validate import KeySettings
+from ossfs.credentials import KeySettings
 from ossfs.credentials.environment import find
 from ossfs.credentials.passwd import PasswdFile, load
 from ossfs.runtime.failure import ExitStatus, UserError

@@ -12,7 +12,6 @@ import pytest
 
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.logs import (
-    Limited,
     LineFormatter,
     SharedRotatingFile,
     configure,
@@ -144,37 +143,3 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"log_dir=.*cannot be used: Not a directory"):
         prepare_directory(str(tmp_path / "file" / "log"))
-
-
-def test_repeated_lines_are_counted_and_not_written(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    now = 0.0
-    limited = Limited(logging.getLogger("ossfs.limited"), interval=10, now=lambda: now)
-    with caplog.at_level(logging.INFO, "ossfs.limited"):
-        for _ in range(5):
-            limited.log(logging.INFO, "slow", "slow %s", "store")
-        limited.log(logging.INFO, "other", "other")
-        now = 10.0
-        limited.log(logging.INFO, "slow", "slow %s", "store")
-    assert caplog.messages == [
-        "slow store",
-        "other",
-        "slow store (4 more since the last such line)",
-    ]
-
-
-def test_an_infinite_interval_logs_once(caplog: pytest.LogCaptureFixture) -> None:
-    limited = Limited(logging.getLogger("ossfs.limited"), interval=float("inf"))
-    with caplog.at_level(logging.INFO, "ossfs.limited"):
-        for _ in range(3):
-            limited.log(logging.INFO, "once", "said once")
-    assert caplog.messages == ["said once"]
-
-
-def test_only_so_many_keys_are_remembered(caplog: pytest.LogCaptureFixture) -> None:
-    limited = Limited(logging.getLogger("ossfs.limited"), interval=float("inf"), capacity=2)
-    with caplog.at_level(logging.INFO, "ossfs.limited"):
-        for key in ("a", "b", "c", "a"):
-            limited.log(logging.INFO, key, key)
-    assert caplog.messages == ["a", "b", "c", "a"]
