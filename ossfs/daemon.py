@@ -19,6 +19,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -99,6 +100,9 @@ def serve(
         if isinstance(cause, UserError | KeyboardInterrupt):
             raise cause from None
         raise
+    finally:
+        # Python gives SIGALRM its default action back, which is to kill, long before it has ended.
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class _Daemon:
@@ -133,9 +137,15 @@ class _Daemon:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_starter)
             await bucket.probe(store, self._prefix, self._options)
-            with trio.open_signal_receiver(*_signals()) as signals:
-                await self._run(store, signals, nursery)
-                nursery.cancel_scope.cancel()
+            asks = _signals()
+            for number in asks:
+                signal.signal(number, signal.SIG_IGN)  # so again when the mount is gone
+            with trio.open_signal_receiver(*asks) as signals:
+                # Whoever takes signals is gone before the receiver is: trio fails otherwise.
+                async with trio.open_nursery() as watching:
+                    await self._run(store, signals, watching)
+                    watching.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
     async def _run(
         self, store: OssStore, signals: AsyncIterator[int], watching: trio.Nursery
@@ -167,12 +177,16 @@ class _Daemon:
                         disconnected = not self._leaving
                     log.info("unmounted %s", options.mountpoint)
                 finally:
+                    notifier.close()
                     client.close()  # requests under way end now instead of at their deadline
-                    await _patiently(partial(self._session.clear_away, disconnected=disconnected))
-                    self._session.close()
-                    nursery.cancel_scope.cancel()
+                    try:
+                        away = partial(self._session.clear_away, disconnected=disconnected)
+                        await _patiently(away)
+                    finally:
+                        self._session.close()
+                        nursery.cancel_scope.cancel()
         finally:
-            notifier.close()
+            notifier.close()  # where nothing was mounted
             with trio.CancelScope(shield=True):
                 await transfer.aclose()
 
@@ -283,7 +297,12 @@ class _Daemon:
         if await _patiently(partial(self._session.unmount, lazily=False)) is False:
             log.info("%s is in use: detaching it", self._options.mountpoint)
             await _patiently(partial(self._session.unmount, lazily=True))
+        # A push may wait for a page whose READ waits for the store: that one fails now, and is
+        # answered while we still serve.
+        self._notifier.close()
         client.close()
+        with trio.move_on_after(UNMOUNT_SECONDS):
+            await self._notifier.closed()
         self._serving.cancel()
 
     def _statistics(self, filesystem: FileSystem, client: StoreClient) -> Mapping[str, Any]:
@@ -306,7 +325,10 @@ async def _patiently(call: Callable[[], T]) -> T | None:
     What it still waits for then comes when the connection to the kernel is cut.
     """
     with trio.move_on_after(UNMOUNT_SECONDS, shield=True):
-        return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
+        try:
+            return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
+        except RuntimeError:  # not one more thread can be had
+            return call()
     return None
 
 
@@ -319,7 +341,8 @@ def _end_within(seconds: float) -> None:
 
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
-    timer.start()
+    with suppress(RuntimeError):  # not one more thread can be had
+        timer.start()
 
 
 def _signals() -> list[signal.Signals]:

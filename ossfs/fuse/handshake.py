@@ -92,8 +92,14 @@ class Handshake:
         """Leave the two alone; call it from the handler of FORGET that is told NOTHING."""
         assert self._ours is not None
         os.dup2(self._kernel, self._session, inheritable=False)
-        os.close(self._kernel)
-        self._ours.close()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the kernel; without finish() before, the session has lost it then."""
+        if self._ours is not None:
+            os.close(self._kernel)
+            self._ours.close()
+            self._ours = None
 
 
 def improved(init: bytes, reply: bytes) -> bytes:

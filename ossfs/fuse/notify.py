@@ -13,6 +13,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import pyfuse3
@@ -38,6 +39,8 @@ class Notifier:
         self._metrics = metrics
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._pushing = 0
+        self._closed = False
+        self._over = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._run, name="ossfs-notify", daemon=True)
         self._thread.start()
@@ -58,7 +61,7 @@ class Notifier:
         done: Callable[[list[bool]], None],
     ) -> bool:
         """Queue: put (offset, bytes) into the page cache; `done(stored)` runs on the loop."""
-        if self._pushing >= PUSHES:
+        if self._closed or self._pushing >= PUSHES:
             return False
         self._pushing += 1
         stored = [False] * len(pieces)
@@ -72,7 +75,7 @@ class Notifier:
         def store() -> None:
             try:
                 for index, (offset, view) in enumerate(pieces):
-                    if wanted(offset):
+                    if not self._closed and wanted(offset):
                         pyfuse3.notify_store(inode, offset, cast(bytes, view))
                         stored[index] = True
             finally:
@@ -85,8 +88,17 @@ class Notifier:
         return True
 
     def close(self) -> None:
-        """End the thread once it is through with what it is doing; nothing waits for it."""
+        """Drop what is queued, and end the thread once it is through with what it is doing."""
+        self._closed = True
         self._queue.put(None)
+
+    async def closed(self) -> None:
+        """Wait, after close(), until nothing is being handed to the kernel any more.
+
+        To be over while requests are still answered: what waits here for a locked page or directory
+        holds /dev/fuse open, so that closing it no longer ends those who wait for the same.
+        """
+        await self._over.wait()
 
     def _put(self, hint: Callable[[], None]) -> None:
         if self._queue.qsize() >= LIMIT:
@@ -104,3 +116,5 @@ class Notifier:
                     log.debug("a notification failed: %s", error)
             except Exception:
                 log.exception("unexpected failure of a notification")
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._over.set)

@@ -22,7 +22,7 @@ import pyfuse3
 
 from ossfs.fuse.handshake import Handshake
 from ossfs.runtime.failure import ExitStatus, UserError
-from ossfs.runtime.mount_table import Life, Mount, detach, life_of, mount_at, server_name
+from ossfs.runtime.mount_table import Life, Mount, detach, life_of, mount_at, server_name, table
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,12 @@ class Session:
     def unmount(self, *, lazily: bool) -> bool:
         """Take the mount away, unless that is done; False when it is in use and not `lazily`."""
         if self.mounted() is None:
+            if any(mount.device == self.device for mount in table()):
+                log.warning(
+                    "another mount covers %s, or it is mounted elsewhere too: it stays, without a "
+                    "server; ossfs umount it",
+                    self.mountpoint,
+                )
             return True
         try:
             detach(self.mountpoint, lazy=lazily)
@@ -105,6 +111,8 @@ class Session:
 
     def close(self) -> None:
         """Cut the connection: whoever still waits for an answer gets an error."""
+        if self._handshake is not None:
+            self._handshake.close()
         # A mount that we could not find, and so not take away, is left to libfuse.
         pyfuse3.close(unmount=not self.device)
 

@@ -96,6 +96,32 @@ def test_requests_that_are_stuck_do_not_hold_up_the_end(
     assert list(mounted.path.iterdir()) == []
 
 
+def test_the_end_while_pages_are_pushed_leaves_nobody_waiting(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    """A push that waits for a page holds /dev/fuse open, and all who wait for that page with it."""
+    for number in range(6):
+        bucket.put_object(f"file-{number}", bytes(64 << 20))
+    mounted = mount("read_ahead_kb=0")
+    for moment in range(4):
+        if moment:
+            mounted.mount()
+        readers = [
+            subprocess.Popen(
+                ["dd", f"if={mounted.path}/file-{number}", "of=/dev/null", "bs=1M"],
+                stderr=subprocess.PIPE,
+            )
+            for number in range(6)
+        ]
+        time.sleep(0.1 + 0.1 * moment)
+        os.kill(mounted.pid, signal.SIGTERM)
+        mounted.wait(PROMPTLY_S)
+        for reader in readers:
+            reader.communicate(timeout=10)
+        assert not mounted.mounted
+        drop_caches()
+
+
 def test_a_hangup_does_not_end_a_mount_in_the_background(
     bucket: oss2.Bucket, mount: MountMaker
 ) -> None:

@@ -144,6 +144,27 @@ def test_an_error_of_our_own_is_logged_and_ends_nothing(
     with_notifier(test)
 
 
+def test_what_is_queued_when_it_is_closed_is_not_handed_over(kernel: Kernel) -> None:
+    async def test(notifier: Notifier, _: Metrics) -> None:
+        kernel.open.clear()
+        told: list[list[bool]] = []
+        pieces = [(0, memoryview(b"1")), (1, memoryview(b"2"))]
+        assert notifier.push(1, pieces, lambda _: True, told.append)
+        assert notifier.push(2, pieces, lambda _: True, told.append)
+        await trio.to_thread.run_sync(kernel.arrived.wait)
+        notifier.close()
+        assert not notifier.push(3, pieces, lambda _: True, told.append)
+        with trio.move_on_after(0.05) as early:
+            await notifier.closed()
+        assert early.cancelled_caught
+        kernel.open.set()
+        with trio.fail_after(30):
+            await notifier.closed()
+        assert told == [[True, False], [False, False]]
+
+    with_notifier(test)
+
+
 def test_a_mount_that_has_ended_is_told_nothing(kernel: Kernel) -> None:
     kernel.open.clear()
     told: list[list[bool]] = []
