@@ -93,6 +93,7 @@ def _command(options: MountOptions, **descriptors: int | None) -> list[str]:
 
 def _become(command: list[str], environ: dict[str, str]) -> NoReturn:
     """Replace this process, so that no argument of the user stays in /proc."""
+    signals.hold()  # an interpreter that starts answers Ctrl-C with a traceback; `serve` releases
     os.execve(command[0], command, environ)
 
 
@@ -109,6 +110,7 @@ def _start(
     process: subprocess.Popen[bytes] | None = None
     signals.raise_when_asked_to_end()
     try:
+        signals.hold()  # or a process might be started that we know nothing of
         try:
             process = subprocess.Popen(
                 _command(options, config=config, word=told, claim=claimed),
@@ -123,6 +125,7 @@ def _start(
         finally:
             # Only the serving process may hold its end: its death must be the end of the pipe.
             os.close(told)
+        signals.release()
         try:
             _hear(heard, deadline).check()
         except EOFError:

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 SERVING_MODULE = "ossfs.cli.serve"
+_LOOK_S = 0.05
 _MOST_LINKS = 40
 """Symbolic links on one path; the kernel follows no more either."""
 
@@ -157,11 +158,22 @@ def is_stopped(pid: int) -> bool:
 
     A process that is gone is not stopped.
     """
+    return _state_of(pid)[:1] in ([b"T"], [b"t"])
+
+
+def _start_of(pid: int) -> bytes:
+    """Return when a process was started, as the kernel counts; empty when it has ended."""
+    state = _state_of(pid)
+    return b"" if state[:1] in ([], [b"Z"], [b"X"]) else state[19]
+
+
+def _state_of(pid: int) -> list[bytes]:
+    """Return what proc_pid_stat(5) has from the state on; empty when the process is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
-    except (OSError, IndexError):
-        return False
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
 
 
 class Departure:
@@ -169,9 +181,15 @@ class Departure:
 
     def __init__(self, pids: list[int]) -> None:
         self._fds: dict[int, int] = {}
+        self._started: dict[int, bytes] = {}
+        """Processes that there is no descriptor of, and when they were started."""
         for pid in pids:
-            with suppress(ProcessLookupError):
+            try:
                 self._fds[os.pidfd_open(pid)] = pid
+            except ProcessLookupError:
+                continue
+            except OSError:  # a kernel before 5.3, or a container that does not permit it
+                self._started[pid] = _start_of(pid)
 
     def wait(self, seconds: float) -> list[int]:
         """Return the processes that are still there after `seconds`; may be called again."""
@@ -179,15 +197,18 @@ class Departure:
         for fd in self._fds:
             poll.register(fd, select.POLLIN)
         deadline = time.monotonic() + seconds
-        while self._fds:
-            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            if not ready:
-                break
-            for fd, _ in ready:
+        while self._fds or self._started:
+            left = max(0.0, deadline - time.monotonic())
+            for fd, _ in poll.poll(min(left, _LOOK_S) * 1000 if self._started else left * 1000):
                 poll.unregister(fd)
                 del self._fds[fd]
                 os.close(fd)
-        return list(self._fds.values())
+            for pid, start in list(self._started.items()):
+                if not start or _start_of(pid) != start:
+                    del self._started[pid]
+            if not left:
+                break
+        return [*self._fds.values(), *self._started]
 
 
 def _pids() -> list[int]:

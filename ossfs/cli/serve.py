@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ossfs.cli import handover
+from ossfs.cli import handover, signals
 from ossfs.cli.terminal import complain
 from ossfs.config.options import MountOptions
 from ossfs.credentials import CredentialsProvider
@@ -70,6 +70,7 @@ def main(words: Sequence[str]) -> int:
     parent = Parent(word_fd)
     log = "the lines above" if word_fd is None else ""
     try:
+        signals.release()
         options, provider = handover.decode(handover.read_all(int(given["--config-fd"])))
         _start_log(options, provider)
         log = log or logs.path_in(options.log_dir)

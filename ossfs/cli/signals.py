@@ -28,6 +28,16 @@ def raise_when_asked_to_end() -> None:
             signal.signal(number, _raise)
 
 
+def hold() -> None:
+    """Let no signal in until `release`, here or in a process started or become meanwhile."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_ASKS, signal.SIGINT))
+
+
+def release() -> None:
+    """Let in what has come since `hold`."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ASKS, signal.SIGINT))
+
+
 def ignore() -> None:
     """From now on nothing but SIGKILL interrupts: for the last steps, which must not stop halfway.
 

@@ -10,6 +10,7 @@ raises is pickled. It must not rely on other threads: in the child there are non
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import select
@@ -25,43 +26,53 @@ PATIENCE_S = 4.0
 _BURIAL_S = 0.2
 """A killed child is gone by then, unless the kernel holds it."""
 
+_ASKS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 T = TypeVar("T")
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
     """Return what `call` returns, or raise what it raises; TimeoutError if it takes longer."""
     heard, told = os.pipe()
+    # A signal in the middle of a fork would be lost, or end the child in our name.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKS)
     try:
         with warnings.catch_warnings():
             # The commands have one thread; where there are others (trio's), see the module's text.
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if not child:
-            _answer(call, told)
+            _answer(call, told, before)
     finally:
         os.close(told)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         answer = _hear(heard, time.monotonic() + seconds)
     finally:
         os.close(heard)
         _end(child)
     if not answer:
-        raise ChildProcessError("the process that was to look at a path died")
+        raise ChildProcessError(errno.ECHILD, "the process that was to look at a path died")
     done, value = pickle.loads(answer)
     if not done:
         raise value
     return value  # type: ignore[no-any-return]
 
 
-def _answer(call: Callable[[], object], told: int) -> NoReturn:
+def _answer(call: Callable[[], object], told: int, mask: set[int]) -> NoReturn:
     """Make the call and write its outcome; the child's whole life."""
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        # Ctrl-C reaches the whole process group: what has been begun is ended by us, or by nobody.
+        for number in _ASKS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # Whoever waits for the end of one of our files or pipes must not wait for a hung child.
-        os.closerange(0, told)
-        os.closerange(told + 1, os.sysconf("SC_OPEN_MAX"))
+        # One by one: closerange() may try every number up to the limit, which may be a billion.
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) != told:
+                with suppress(OSError):  # the listing's own
+                    os.close(int(name))
         with suppress(OSError):
             for _ in range(3):
                 os.open(os.devnull, os.O_RDWR)

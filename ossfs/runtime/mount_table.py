@@ -121,9 +121,11 @@ def life_of(mount: Mount) -> Life:
     except TimeoutError:
         return Life.SILENT
     except OSError as error:
-        # Any other error is an answer.
         if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
             return Life.DEAD
+        if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.ECHILD):
+            raise  # nobody could be sent to ask
+        # Any other error is an answer.
     return Life.SERVED
 
 
@@ -156,6 +158,10 @@ def detach(point: str, *, lazy: bool) -> None:
                 f"{point} does not come off; detach it with ossfs umount -l {point}",
                 ExitStatus.MOUNTPOINT,
             ) from None
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.ENOMEM):
+            raise
+        _take_off(point, lazy)  # no process can be had for it
 
 
 def _take_off(point: str, lazy: bool) -> None:

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from ossfs.cli import mounts
 from tests.cli.command import Ossfs, serving_processes
+from tests.support.mount import wait_until
 
 
 def server(ossfs: Ossfs) -> int:
@@ -96,6 +99,40 @@ def test_in_the_foreground_the_log_is_on_stderr_and_a_signal_unmounts(
     assert process.returncode == 0
     assert mounts.mount_at(str(ossfs.point)) is None
     assert not ossfs.logs.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_impatient_user_ends_a_mount_no_worse(ossfs: Ossfs, number: signal.Signals) -> None:
+    """Ctrl-C again and again, which the whole process group gets."""
+    for _ in range(4):
+        with subprocess.Popen(
+            ossfs.command(*ossfs.usual, "-f"),
+            env=ossfs.environment(),
+            cwd=ossfs.directory,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            wait_until(lambda: mounts.mount_at(str(ossfs.point)) and os.listdir(ossfs.point))
+            while process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                time.sleep(0.002)
+            assert process.stderr is not None
+            assert "Traceback" not in process.stderr.read()
+        assert process.returncode == 0
+        assert mounts.mount_at(str(ossfs.point)) is None
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_ctrl_c_while_a_mount_in_the_foreground_starts_is_silent(ossfs: Ossfs, moment: int) -> None:
+    with ossfs.start(*ossfs.usual, "-f") as process:
+        time.sleep(0.1 + moment * 0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=15)
+    assert "Traceback" not in said
+    assert process.returncode in (0, 130)
+    assert mounts.mount_at(str(ossfs.point)) is None
 
 
 def test_mounting_over_a_living_mount_is_refused(ossfs: Ossfs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable
@@ -50,4 +51,19 @@ def test_a_process_that_is_gone_needs_no_waiting(
 ) -> None:
     process = spawn("-c", "pass")
     process.wait()
+    assert mounts.Departure([process.pid]).wait(0) == []
+
+
+def test_a_departure_is_seen_where_the_kernel_has_no_descriptors_of_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(pid: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with subprocess.Popen(["sleep", "100"]) as process:
+        departure = mounts.Departure([process.pid])
+        assert departure.wait(0.1) == [process.pid]
+        process.kill()
+        assert departure.wait(10) == []  # a zombie has ended
     assert mounts.Departure([process.pid]).wait(0) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 import time
 from pathlib import Path
@@ -80,3 +81,18 @@ def test_no_child_is_left_behind(tmp_path: Path) -> None:
         within(1, tell_and_hang)
     for pid in (told.read_text(), within(10, os.getpid)):
         assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_group_ends_no_call_that_has_begun(number: signal.Signals) -> None:
+    def work() -> str:
+        os.kill(os.getpid(), number)
+        return "done"
+
+    assert within(10, work) == "done"
+
+
+def test_signals_are_let_in_again() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    within(10, os.getpid)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before

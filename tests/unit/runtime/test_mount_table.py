@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from ossfs.runtime import mount_table
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.mount_table import Life, Mount, detach, life_of, mount_at, server_name, table
 
@@ -70,3 +72,19 @@ def test_without_proc_the_reason_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(UserError) as refused:
         table(str(tmp_path / "none"))
     assert refused.value.status is ExitStatus.FUSE
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_where_no_process_can_be_had_a_mount_is_taken_off_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse() -> int:
+        raise OSError(number, os.strerror(number))
+
+    taken: list[tuple[str, bool]] = []
+    monkeypatch.setattr(os, "fork", refuse)
+    monkeypatch.setattr(mount_table, "_take_off", lambda *given: taken.append(given))
+    mount_table.detach("/no/mount", lazy=True)
+    assert taken == [("/no/mount", True)]
+    with pytest.raises(OSError, match=os.strerror(number)):
+        mount_table.life_of(mount_table.Mount("/", "fuse.ossfs", "oss://b"))
