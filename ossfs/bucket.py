@@ -85,6 +85,8 @@ def _trouble(error: StoreError, options: MountOptions) -> tuple[str, ExitStatus]
             ExitStatus.USAGE,
         )
     if isinstance(error, Denied):
+        if error.code == "RequestTimeTooSkewed" or not error.code:  # the clock; some proxy
+            return f"{where} refuses requests: {error}", ExitStatus.CREDENTIALS
         return (
             f"{where} refuses these credentials ({error.code or error.status}): check the access "
             "key, its secret and its permission to list the bucket",

@@ -145,6 +145,14 @@ def test_a_region_that_the_bucket_is_not_in(ossfs: Ossfs) -> None:
     refused(reply, ExitStatus.USAGE, "is not in region hangzhou", "oss_region")
 
 
+def test_a_clock_that_is_wrong_is_not_taken_for_wrong_keys(ossfs: Ossfs) -> None:
+    body = b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference</Message></Error>"
+    answer = canned.reply(403, body, "x-oss-request-id: 5A408B4B42BD0241CE407E2B")
+    with canned.CannedServer([answer]) as server:
+        reply = ossfs.mount("-o", f"oss_endpoint=http://127.0.0.1:{server.port}")
+    refused(reply, ExitStatus.CREDENTIALS, "the clock of this machine", "set it right")
+
+
 def test_an_endpoint_that_never_answers(ossfs: Ossfs) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         endpoint = f"http://127.0.0.1:{mute.getsockname()[1]}"
