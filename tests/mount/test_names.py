@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import oss2
@@ -240,23 +241,36 @@ def test_seekdir_telldir_and_rewinddir_are_exact(bucket: oss2.Bucket, mount: Mou
     python(UNCHANGED, mount().path / "many", "2500")
 
 
-def test_a_place_that_was_told_stays_right_while_the_directory_changes(
-    bucket: oss2.Bucket, mount: MountMaker
-) -> None:
-    for number in range(2500):
-        bucket.put_object(f"many/{number:05d}", b"")
-    command = [sys.executable, "-c", CHANGED, str(mount().path / "many"), "2500"]
+def read_while_changed(
+    script: str, directory: Path, size: int, change: Callable[[], None], told: str
+) -> str:
+    """Run a SEEKING script; change the bucket once it has listed; tell it; return what it says."""
+    command = [sys.executable, "-c", script, str(directory), str(size)]
     with subprocess.Popen(
         command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as reader:
         assert reader.stdout is not None
         assert reader.stdout.readline() == "listed\n"
-        gone, new = ["00000", "00998", "01500", "01999"], ["00005-new", "01499-new", "02600"]
+        change()
+        said, _ = reader.communicate(f"{told}\n", timeout=60)
+    assert reader.returncode == 0
+    return said
+
+
+def test_a_place_that_was_told_stays_right_while_the_directory_changes(
+    bucket: oss2.Bucket, mount: MountMaker
+) -> None:
+    for number in range(2500):
+        bucket.put_object(f"many/{number:05d}", b"")
+    gone, new = ["00000", "00998", "01500", "01999"], ["00005-new", "01499-new", "02600"]
+
+    def change() -> None:
         bucket.batch_delete_objects([f"many/{name}" for name in gone])
         for name in new:
             bucket.put_object(f"many/{name}", b"")
-        reader.communicate(f"{' '.join(gone)},{' '.join(new)}\n", timeout=60)
-    assert reader.returncode == 0
+
+    told = f"{' '.join(gone)},{' '.join(new)}"
+    read_while_changed(CHANGED, mount().path / "many", 2500, change, told)
 
 
 def test_an_open_directory_that_is_rewound_is_listed_afresh(
@@ -264,16 +278,12 @@ def test_an_open_directory_that_is_rewound_is_listed_afresh(
 ) -> None:
     for name in ("a", "b"):
         bucket.put_object(f"dir/{name}", b"")
-    command = [sys.executable, "-c", REWOUND, str(mount().path / "dir"), "2"]
-    with subprocess.Popen(
-        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as reader:
-        assert reader.stdout is not None
-        assert reader.stdout.readline() == "listed\n"
+
+    def change() -> None:
         bucket.delete_object("dir/a")
         bucket.put_object("dir/c", b"")
-        said, _ = reader.communicate("go\n", timeout=60)
-    assert reader.returncode == 0
+
+    said = read_while_changed(REWOUND, mount().path / "dir", 2, change, "go")
     assert said.split() == ["b", "c"]
 
 

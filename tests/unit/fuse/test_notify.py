@@ -96,13 +96,19 @@ def test_pushes_beyond_their_limit_are_refused_and_the_rest_told_done(kernel: Ke
         kernel.open.clear()
         pieces = [(0, memoryview(b"12345678"))]
         told: list[list[bool]] = []
+        all_told = trio.Event()
+
+        def tell(stored: list[bool]) -> None:
+            told.append(stored)
+            if len(told) == PUSHES:
+                all_told.set()
+
         for _ in range(PUSHES):
-            assert notifier.push(1, pieces, lambda _: True, told.append)
+            assert notifier.push(1, pieces, lambda _: True, tell)
         assert not notifier.push(1, pieces, lambda _: True, told.append)
         kernel.open.set()
         with trio.fail_after(30):
-            while len(told) < PUSHES:
-                await trio.sleep(0.001)
+            await all_told.wait()
         assert told == [[True]] * PUSHES
         assert metrics.counts["pushed_bytes"] == 8 * PUSHES
         assert notifier.push(1, pieces, lambda _: False, told.append)
