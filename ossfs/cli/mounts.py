@@ -88,15 +88,19 @@ def _resolve(path: str, points: frozenset[str]) -> str:
 
 
 def servers_of(mount: Mount) -> list[int]:
-    """Return the process that serves this very mount, if it can be seen from here."""
+    """Return the process that serves this very mount, if it can be seen from here.
+
+    A device number is given anew as soon as its mount is gone, which is a moment before the process
+    is: so of several by that name it is the youngest.
+    """
     found = []
     for pid in _servers():
         with suppress(OSError):
             # Anyone can have that name; only the owner's process can be the server.
             owner = os.stat(f"/proc/{pid}").st_uid
             if _name_of(pid) == server_name(mount.device) and mount.owner == owner:
-                found.append(pid)
-    return found
+                found.append((_start_of(pid), pid))
+    return [pid for _, pid in sorted(found)[-1:]]
 
 
 def _servers() -> Iterator[int]:
@@ -161,10 +165,10 @@ def is_stopped(pid: int) -> bool:
     return _state_of(pid)[:1] in ([b"T"], [b"t"])
 
 
-def _start_of(pid: int) -> bytes:
-    """Return when a process was started, as the kernel counts; empty when it has ended."""
+def _start_of(pid: int) -> int:
+    """Return when a process was started, as the kernel counts; -1 when it has ended."""
     state = _state_of(pid)
-    return b"" if state[:1] in ([], [b"Z"], [b"X"]) else state[19]
+    return -1 if state[:1] in ([], [b"Z"], [b"X"]) else int(state[19])
 
 
 def _state_of(pid: int) -> list[bytes]:
@@ -181,7 +185,7 @@ class Departure:
 
     def __init__(self, pids: list[int]) -> None:
         self._fds: dict[int, int] = {}
-        self._started: dict[int, bytes] = {}
+        self._started: dict[int, int] = {}
         """Processes that there is no descriptor of, and when they were started."""
         for pid in pids:
             try:
@@ -204,7 +208,7 @@ class Departure:
                 del self._fds[fd]
                 os.close(fd)
             for pid, start in list(self._started.items()):
-                if not start or _start_of(pid) != start:
+                if start < 0 or _start_of(pid) != start:
                     del self._started[pid]
             if not left:
                 break

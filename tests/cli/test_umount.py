@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ossfs.cli import mounts
+from ossfs.runtime.mount_table import server_name
 from tests.cli.command import Ossfs, serving_processes
 from tests.cli.conftest import TwoUsers
 
@@ -87,6 +88,29 @@ def test_a_process_that_only_looks_like_the_server_is_not_waited_for(
     reply = ossfs("umount", "mnt")
     assert (reply.status, reply.stderr) == (0, "")
     assert alike.poll() is None
+
+
+def test_nor_is_one_whose_number_this_mount_has_been_given(
+    ossfs: Ossfs, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """A server lives on for a moment after its mount, whose device number is free by then."""
+    rename = (
+        "print(1, flush=True); open('/proc/self/comm', 'w').write(input()); print(2, flush=True)"
+    )
+    leaving = spawn("-c", f"{rename}; input()", mounts.SERVING_MODULE)
+    assert leaving.stdout is not None
+    assert leaving.stdin is not None
+    leaving.stdout.readline()
+    assert ossfs.mount().status == 0
+    own = server(ossfs)
+    made = mounts.mount_at(str(ossfs.point))
+    assert made is not None
+    print(server_name(made.device), file=leaving.stdin, flush=True)
+    assert leaving.stdout.readline() == "2\n"
+    assert mounts.servers_of(made) == [own]
+    reply = ossfs("umount", "mnt")
+    assert (reply.status, reply.stderr) == (0, "")
+    assert leaving.poll() is None
 
 
 def test_a_mount_that_goes_on_in_another_namespace_is_not_waited_for(
