@@ -69,6 +69,10 @@ def _answer(call: Callable[[], object], told: int, mask: set[int]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # Whoever waits for the end of one of our files or pipes must not wait for a hung child.
         # One by one: closerange() may try every number up to the limit, which may be a billion.
+        # The standard ones first: the listing needs a number, and there may be no other.
+        for fd in {0, 1, 2} - {told}:
+            with suppress(OSError):
+                os.close(fd)
         for name in os.listdir("/proc/self/fd"):
             if int(name) != told:
                 with suppress(OSError):  # the listing's own

@@ -55,7 +55,7 @@ def test_without_a_command_the_help_is_an_error(ossfs: Ossfs) -> None:
 
 def test_the_configuration_survives_the_handover() -> None:
     options = MountOptions("bucket", "/mnt/\udcff", kernel_words=("noexec",), attr_timeout=1.5)
-    provider = StaticCredentials(Credentials("id", "secret", "token", 1.0))
+    provider = StaticCredentials(Credentials("id", "secret", "token"))
     there, keys = handover.decode(handover.encode(options, provider))
     assert there == options
     assert keys.get() == provider.get()

@@ -119,7 +119,6 @@ def test_the_end_while_pages_are_pushed_leaves_nobody_waiting(
         for reader in readers:
             reader.communicate(timeout=10)
         assert not mounted.mounted
-        drop_caches()
 
 
 def test_a_hangup_does_not_end_a_mount_in_the_background(
