@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 _FIRST_FREE = 3
 """Descriptors below are standard input, output and error, to whatever was opened on them."""
@@ -52,22 +53,27 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print an error or a warning to stderr; where that is impossible nobody can be told."""
     with suppress(OSError):
-        print(f"ossfs: {one_line(text)}", file=sys.stderr, flush=True)
+        print(f"ossfs: {one_line(text)}", file=sys.stderr)
+    _finish(sys.stderr)
 
 
 def finish_output() -> OSError | None:
-    """Write what stdout still holds; return why that is impossible, after dropping it.
+    """Write what stdout still holds; return why that is impossible, after dropping it."""
+    return _finish(sys.stdout)
 
-    Dropped, because the interpreter would try again at exit, with a message and a status of its
-    own.
+
+def _finish(stream: TextIO) -> OSError | None:
+    """Write what `stream` still holds; where that is impossible drop it.
+
+    Or the interpreter would try again at exit, with a message and a status of its own.
     """
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
         with suppress(OSError):
-            sys.stdout.flush()
+            stream.flush()
         return error
     return None
