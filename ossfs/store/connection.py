@@ -6,7 +6,8 @@ the longest silence that is still taken for a living server. Plain sockets stay
 blocking and are bounded with SO_RCVTIMEO/SO_SNDTIMEO, because Python's own
 timeouts make the socket non-blocking, which costs a poll for each recv and loses
 MSG_WAITALL (0.37 against 0.30 CPU seconds a GiB). Python's ssl ignores those
-options, so TLS uses settimeout.
+options, so TLS uses settimeout. Within a large body the kernel is asked to wake us
+no sooner than for BATCH bytes (SO_RCVLOWAT): half the wakes, a tenth of the CPU saved.
 
 Bytes that were received but not yet asked for sit in the scratch buffer. Where
 a large body follows, the head is peeked at and consumed exactly, so that the
@@ -31,6 +32,8 @@ MAX_HEAD = 64 * 1024
 """Bytes of status line and headers a reply may have; OSS allows 8 KiB of metadata."""
 _SCRATCH = 8 * 1024
 _PEEK = 2 * 1024
+BATCH = 512 * 1024
+"""Bytes to wait for at once where as many are sure to come: a MiB saves no more CPU."""
 _SLACK = 0.02
 """Seconds a kernel timeout may be longer than needed before it is set anew."""
 _IOV = 512
@@ -56,6 +59,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_batching",
         "_end",
         "_flags",
         "_poll",
@@ -78,6 +82,7 @@ class Connection:
         self._end = 0
         self._receive_timeout = -1.0
         self._send_timeout = -1.0
+        self._batching = False
         self._poll: select.poll | None = None
         self.idle_since = 0.0
         self.used = False
@@ -198,9 +203,14 @@ class Connection:
             if not self._receive_more(limits):
                 raise Unavailable("the connection ended within a chunked reply")
 
-    def fill(self, view: memoryview, limits: Limits) -> int:
-        """Receive into `view` until it is full or the stream ends; return the bytes received."""
+    def fill(self, view: memoryview, limits: Limits, *, following: int = 0) -> int:
+        """Receive into `view` until it is full or the stream ends; return the bytes received.
+
+        At least `following` bytes are to come after these, and the caller fills on until none are.
+        """
         size = len(view)
+        if self._batching != (following >= BATCH):
+            self._batch(following >= BATCH)
         got = min(size, self._end - self._start)
         if got:
             view[:got] = memoryview(self._scratch)[self._start : self._start + got]
@@ -211,6 +221,13 @@ class Connection:
                 break
             got += arrived
         return got
+
+    def _batch(self, batching: bool) -> None:
+        """Wake for BATCH bytes or for any: fewer than asked for would never wake us."""
+        if not self._tls:
+            low = BATCH if batching else 1
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low)
+            self._batching = batching
 
     def _peek_head(self, limits: Limits) -> int:
         """Move what is there of the head, and nothing of the body, to the scratch buffer."""

@@ -216,7 +216,8 @@ class Reply:
                 return connection.fill(view, self._limits)
             if self._left < len(view):
                 view = view[: self._left]
-            got = connection.fill(view, self._limits) if view else 0
+            following = self._left - len(view)
+            got = connection.fill(view, self._limits, following=following) if view else 0
         except OSError as error:
             raise Unavailable(
                 f"the connection to {self._keeper.name} was lost: {error.strerror or error}"

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from ossfs.store.connection import Connection, Limits
+from ossfs.store.connection import BATCH, Connection, Limits
 from ossfs.store.errors import DeadlineExceeded, Unavailable
 from ossfs.store.resolver import Resolver, SocketAddress
 from ossfs.store.transport import Origin, Transport
@@ -21,6 +21,18 @@ from tests.support.canned import CLOSE, HANG_UP, RESET, SILENCE, CannedServer, r
 from tests.support.transport import LONG, OK, get, soon, transport_to
 
 # -- connections ------------------------------------------------------------------------------
+
+
+def test_a_connection_waits_for_many_bytes_only_where_as_many_are_sure_to_follow() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours)
+        limits = Limits(soon(), LONG)
+        view = memoryview(bytearray(1_000))
+        for following, low in [(2 * BATCH, BATCH), (BATCH, BATCH), (BATCH - 1, 1), (0, 1)]:
+            theirs.sendall(bytes(1_000))
+            assert connection.fill(view, limits, following=following) == 1_000
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == low
 
 
 @pytest.mark.parametrize("end", [CLOSE, HANG_UP, RESET], ids=repr)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 
 import pytest
 
+from ossfs.store.connection import BATCH
 from ossfs.store.errors import DeadlineExceeded, Invalid, Truncated, Unavailable
 from ossfs.store.reply import parse_head
 from ossfs.store.transport import Origin, Proxy, Transport
@@ -207,6 +210,46 @@ def test_a_body_that_ends_early_is_truncated_and_what_was_filled_stays_right() -
             get(transport).fill(buffers, filled.append)
         assert filled == [0]
         assert bytes(buffers[0]) == b"hell"
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        pytest.param([100], id="at the first buffer's beginning"),
+        pytest.param([BATCH - 1, BATCH], id="a byte less than is waited for"),
+        pytest.param([2 * BATCH + 1, 3 * BATCH, 3 * BATCH + 4_999], id="in the last buffers"),
+    ],
+)
+def test_no_end_of_a_large_body_is_waited_for_in_vain(cuts: list[int]) -> None:
+    body = random.Random(1).randbytes(3 * BATCH + 5_000)
+    whole = reply(200, body)
+    edges = [0, *(len(whole) - len(body) + cut for cut in cuts), len(whole)]
+    pieces: list[bytes | float] = []
+    for start, end in pairwise(edges):
+        pieces += [whole[start:end], 0.01]
+    with (
+        CannedServer([pieces, [OK[:-1], 0.01, OK[-1:]]]) as server,
+        transport_to(server) as transport,
+    ):
+        blocks = [
+            memoryview(bytearray(min(BATCH, len(body) - at))) for at in range(0, len(body), BATCH)
+        ]
+        get(transport, expect=len(body), silence=5.0).fill(blocks)
+        assert b"".join(blocks) == body
+        assert get(transport, silence=5.0).read() == b"hello", "it waits for single bytes again"
+        assert server.connections == 1
+
+
+def test_a_large_body_that_breaks_off_is_noticed_and_what_came_of_it_is_there() -> None:
+    body = random.Random(2).randbytes(BATCH + 100)
+    with (
+        CannedServer([reply(200, body, length=4 * BATCH), CLOSE]) as server,
+        transport_to(server) as transport,
+    ):
+        blocks = [memoryview(bytearray(BATCH)) for _ in range(4)]
+        with pytest.raises(Truncated, match=f"{BATCH - 100} bytes early"):
+            get(transport, expect=4 * BATCH).fill(blocks)
+        assert b"".join(blocks)[: len(body)] == body
 
 
 def test_a_body_longer_than_the_buffers_is_refused() -> None:
