@@ -55,6 +55,7 @@ class Cell:
         "fetching",
         "linked",
         "pins",
+        "pushed",
         "ready",
         "size",
     )
@@ -67,6 +68,7 @@ class Cell:
         self.fetching = True
         self.linked = True
         self.pins = 0
+        self.pushed = False
         self.event: trio.Event | None = None
         self.error: StoreError | None = None
 

@@ -263,6 +263,7 @@ class Reader:
         comfort = COMFORT if pusher is None else pusher.reach
         self._window = Window(min(maximum, reading.share()), now, comfort)
         self._ahead = end // BLOCK
+        self.content.read_to = end
         self.content.arrived = self._push
 
     def _close_window(self) -> None:

@@ -84,12 +84,20 @@ def group(number: int) -> list[tuple[int, int]]:
     ]
 
 
-def test_the_next_groups_are_pushed_whole_but_for_their_heartbeats() -> None:
+def read_to(content: Content, pusher: Pusher, end: int) -> None:
+    """What a reader does when the kernel's furthest READ ends at `end`."""
+    content.read_to = end
+    pusher.reading(7, content, end)
+
+
+def test_the_rest_of_a_group_and_the_next_ones_but_for_their_heartbeats_are_pushed() -> None:
     async def main() -> None:
         async with core() as made:
             content, kernel, pusher = await fetched(made, range(UNITS))
-            pusher.reading(7, content, 4 * BLOCK)
-            assert kernel.ranges == [*group(1), *group(2)]
+            end = (GROUP - 2) * BLOCK
+            read_to(content, pusher, end - 1)
+            rest = [(end + NEAR, end + BLOCK), (end + BLOCK, end + 2 * BLOCK)]
+            assert kernel.ranges == [*rest, *group(1), *group(2)], "from whole pages on"
             for offset, view in kernel.pieces:
                 assert bytes(view) == bytes([offset // BLOCK]) * len(view)
 
@@ -100,11 +108,11 @@ def test_nothing_is_pushed_past_the_end_of_the_object() -> None:
     async def main() -> None:
         async with core() as made:
             content, kernel, pusher = await fetched(made, range(UNITS))
-            pusher.reading(7, content, (UNITS - GROUP) * BLOCK)
+            read_to(content, pusher, (UNITS - GROUP) * BLOCK)
             *_, last = kernel.ranges
             assert last == ((UNITS - 1) * BLOCK, content.size)
             kernel.batches = []
-            pusher.reading(7, content, content.size)
+            read_to(content, pusher, content.size)
             assert kernel.pieces == []
 
     run(main)
@@ -124,7 +132,7 @@ def test_a_group_that_is_all_heartbeat_is_not_pushed() -> None:
     run(main)
 
 
-def test_what_is_absent_on_its_way_pinned_or_partly_read_is_left_to_the_kernels_reads() -> None:
+def test_what_is_absent_on_its_way_pinned_or_pushed_already_is_not_pushed() -> None:
     async def main() -> None:
         release = trio.Event()
         held = False
@@ -140,8 +148,8 @@ def test_what_is_absent_on_its_way_pinned_or_partly_read_is_left_to_the_kernels_
             await trio.testing.wait_all_tasks_blocked()
             content.drop(GROUP + 1)
             content.pin(content.cells[GROUP + 2])
-            content.consume(GROUP + 3, content.cells[GROUP + 3], 4096)
-            pusher.reading(7, content, BLOCK)
+            content.cells[GROUP + 3].pushed = True
+            read_to(content, pusher, BLOCK)
             left = [0, 4, 5, 6]
             assert kernel.ranges == [group(1)[index] for index in left]
             release.set()
@@ -228,15 +236,34 @@ def test_a_reader_that_comes_back_after_pushed_pages_is_still_in_sequence() -> N
         assert pusher.gap(position, position - BLOCK) == -BLOCK
 
 
-def test_a_heartbeat_pushes_its_own_group_too() -> None:
+def test_a_heartbeat_pushes_its_own_group_from_where_no_read_is_under_way() -> None:
     async def main() -> None:
         async with core() as made:
             content, kernel, pusher = await fetched(made, range(UNITS))
-            pusher.reading(7, content, GROUP * BLOCK + SMALL)
-            assert kernel.ranges[: 2 * GROUP] == [*group(1), *group(2)]
+            end = GROUP * BLOCK + SMALL
+            read_to(content, pusher, end)
+            first, *others = group(1)
+            assert kernel.ranges[: 2 * GROUP] == [(end + NEAR, first[1]), *others, *group(2)]
             kernel.batches = []
-            pusher.reading(7, content, GROUP * BLOCK + SMALL + 1)
-            assert kernel.pieces == [], "all under way already, and READs are near its own group"
+            read_to(content, pusher, end + 1)
+            assert kernel.pieces == [], "all under way already"
+
+    run(main)
+
+
+def test_a_unit_read_from_both_sides_is_given_back_when_both_have_done_their_part() -> None:
+    async def main() -> None:
+        async with core() as made:
+            content, kernel, pusher = await fetched(made, range(1))
+            cell = content.cells[0]
+            content.consume(0, cell, SMALL)
+            read_to(content, pusher, SMALL)
+            kernel.stored()
+            read_to(content, pusher, SMALL)
+            assert kernel.pieces == [], "nothing is pushed twice"
+            assert 0 in content.cells
+            content.consume(0, cell, NEAR)
+            assert made.budget.used == 0
 
     run(main)
 
