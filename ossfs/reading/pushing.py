@@ -30,15 +30,15 @@ import trio
 from ossfs.reading.blocks import BLOCK, SMALL
 from ossfs.reading.content import Cell, Content, Pending
 
-GROUP = 8
-"""Units between heartbeats: one READ in 8 MiB."""
-DEPTH = 2
+GROUP = 16
+"""Units between heartbeats: one READ in 16 MiB."""
+DEPTH = 1
 """Groups pushed beyond the one being read."""
 NEAR = 128 * 1024
 """Bytes beyond the last READ in which the next one may be under way already: the kernel sends two
 of its default readahead."""
 PATIENCE = 0.1
-"""Seconds a heartbeat waits at most; a group is pushed in 4 ms, in 20 on a busy machine."""
+"""Seconds a heartbeat waits at most; a group is pushed in 8 ms, in 40 on a busy machine."""
 
 
 _GROUP_BYTES = GROUP * BLOCK
