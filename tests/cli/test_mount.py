@@ -131,7 +131,8 @@ def test_ctrl_c_while_a_mount_in_the_foreground_starts_is_silent(ossfs: Ossfs, m
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=15)
     assert "Traceback" not in said
-    assert process.returncode in (0, 130)
+    # While modules are loaded the signal itself ends it, which a shell reports as 130 too.
+    assert process.returncode in (0, 130, -signal.SIGINT)
     assert mounts.mount_at(str(ossfs.point)) is None
 
 
