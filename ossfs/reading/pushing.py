@@ -65,8 +65,8 @@ class Push(Protocol):
 class Pusher:
     """Decides what to push for every reader of a mount."""
 
-    reach = (DEPTH + 2) * GROUP * BLOCK
-    """Bytes a window must span for pushing to keep up: this group, those pushed, one on its way."""
+    reach = (DEPTH + 1) * GROUP * BLOCK
+    """Bytes a window must span for pushing to keep up: this group and those ahead, pushed or on their way."""
 
     def __init__(self, push: Push) -> None:
         self._push = push
