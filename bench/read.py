@@ -101,16 +101,17 @@ def main() -> None:
         results = turn_about(rows, given.runs)
         store.close()
     gib = size / (1024 * MIB)
-    base = results["curl"].wall
+    base = results["curl"]
     table(
         f"Sequential read of {size // MIB} MiB",
-        ["", "MB/s", "of curl", "CPU s/GiB", "peak MB", "GETs", "fetched"],
+        ["", "MB/s", "of curl", "CPU s/GiB", "times curl's", "peak MB", "GETs", "fetched"],
         [
             [
                 name,
                 f"{size / 1e6 / sample.wall:.0f}",
-                f"{base / sample.wall:.2f}",
+                f"{base.wall / sample.wall:.2f}",
                 f"{sample.cpu / gib:.2f}",
+                f"{sample.cpu / base.cpu:.1f}",
                 f"{memory[name] / 1e6:.0f}" if name in memory else "-",
                 str(sample.gets),
                 f"{sample.fetched / size:.2f}",
