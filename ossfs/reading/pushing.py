@@ -66,7 +66,7 @@ class Pusher:
     """Decides what to push for every reader of a mount."""
 
     reach = (DEPTH + 1) * GROUP * BLOCK
-    """Bytes a window must span for pushing to keep up: this group and those ahead, pushed or on their way."""
+    """Bytes a window must span for pushing to keep up: this group, and those pushed ahead of it."""
 
     def __init__(self, push: Push) -> None:
         self._push = push
