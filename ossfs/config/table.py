@@ -257,7 +257,7 @@ TABLE: tuple[Option, ...] = (
         Kind.SIZE,
         Group.READING,
         "Unit of reading ahead, rounded up to a whole MiB; a file no larger is fetched whole at "
-        "its first read.",
+        "its first read. Where pages are pushed, a near store is asked for two units at once.",
         default="8M",
         low=MIB,
         high=128 * MIB,

@@ -54,6 +54,11 @@ class Window:
         self._hold = 0
         self._patience = PATIENCE
 
+    @property
+    def near(self) -> bool:
+        """Whether no wider window than the comfortable one has been called for."""
+        return self.size <= self.comfort
+
     def stalled(self) -> None:
         """Note that the reader had to wait for bytes of this window."""
         self._stalled = True

@@ -183,6 +183,23 @@ def test_jumps_past_a_heartbeat_are_no_sequence_even_where_pages_are_pushed() ->
     run(main)
 
 
+@pytest.mark.parametrize("pushing", [False, True])
+def test_where_pages_are_pushed_two_chunks_are_asked_for_at_once(pushing: bool) -> None:
+    data = RNG.randbytes(64 * MIB)
+
+    async def main() -> None:
+        async with core(chunk=2 * MIB) as made:
+            if pushing:
+                made.reading.pusher = Pusher(lambda *_: False)
+            reader = opened(made, data)
+            assert await read_all(reader, len(data), 131_072) == data
+            gets = [call.size for call in made.store.calls if call.op == "get_range_into"]
+            assert sum(gets) == len(data)
+            assert max(gets) == (4 * MIB if pushing else 2 * MIB)
+
+    run(main)
+
+
 def test_a_reader_past_the_page_cache_has_nothing_pushed() -> None:
     data = RNG.randbytes(64 * MIB)
 
