@@ -288,8 +288,8 @@ class Reader:
     def _run_ahead(self, window: Window, unit: int) -> None:
         """Ask for what the window spans beyond `unit`, in requests of up to half of it.
 
-        Where pages are pushed and the store is near, a GET is two chunks, a whole group: the loop
-        and a thread have 0.8 ms of work for each.
+        Where pages are pushed and the store is near, a GET is two chunks, by default a whole group:
+        the loop and a thread have 0.8 ms of work for each.
         """
         content, limits = self.content, self._reading.limits
         size = min(window.size, self._reading.share())
