@@ -63,6 +63,8 @@ class ListEntry(NamedTuple):
     etag: str
     symlink: bool = False
     """Size and ETag are the link's own, not the target's."""
+    plain: bool = True
+    """Of class Standard and not appendable: a CopyObject keeps all that belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,21 @@ class PutOptions:
 
 
 PLAIN = PutOptions()
+
+MARK = "ossfs-mark"
+"""User metadata that tells our own exclusive create from another client's of the same bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a mutation leaves in the bucket, to know it again when its reply is lost."""
+
+    size: int
+    """Bytes of the whole object."""
+    crc64: int | None
+    """Of the whole object; None where it is not known."""
+    mark: str = ""
+    """Value of the user metadata MARK; empty where the object carries none."""
 
 
 class Store(Protocol):

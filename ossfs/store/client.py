@@ -4,15 +4,23 @@ Every request has one deadline for all its attempts, and is repeated by the rule
 `store.retry`, here and nowhere else. A thread carries it, but for a small GET that needs no
 waiting: its first attempt is made on the loop. The clock of a request starts when its first
 attempt does, not while it stands in line for a thread: over a slow link those in line would fail
-though the store answers, and a prefetch would fail because demand goes before it. Mutations that
-must not happen twice are repeated only when the store certainly did not perform them.
+though the store answers, and a prefetch would fail because demand goes before it.
 
-Invariant: no call returns, cancelled or not, while a thread may still touch its buffers.
+A lost reply may hide a success. Mutations that must not happen twice (complete_upload, append,
+whatever forbids overwriting) are repeated only when the store certainly did not perform them, or
+when the caller says by `expect` what they leave: then a HEAD comes before each repetition and
+before the end, and decides by the rules of `store.settle`. A reply with another CRC-64 than
+`expect` has is Corrupt unless a HEAD says otherwise; damaged bytes of a plain put or a part are
+sent twice more.
+
+Invariants: no call returns, cancelled or not, while a thread may still touch its buffers; a
+mutation with `expect` returns only if a reply or a HEAD showed the object to be as expected.
 
 What runs concurrently: any number of tasks of one trio loop; all state here is touched on that
 loop only. The store's methods run in control threads (small requests) and transfer threads
 (bulk bytes), or on the loop itself with `inline=True`, which makes tests with a MockClock
-deterministic: autojump would race a real thread.
+deterministic: autojump would race a real thread. There is a method here for each of the store's,
+hence the module's length.
 """
 
 from __future__ import annotations
@@ -32,6 +40,7 @@ from ossfs.store.api import (
     AppendReply,
     Buffer,
     Capabilities,
+    Expected,
     GetReply,
     ListPage,
     ObjectInfo,
@@ -42,10 +51,11 @@ from ossfs.store.api import (
     Store,
     UploadPart,
 )
-from ossfs.store.errors import StoreError, Throttled, Unavailable
+from ossfs.store.errors import NotFound, StoreError, Throttled, Unavailable
 from ossfs.store.exchange import Exchange
 from ossfs.store.retry import RetryPolicy, may_need_new_keys
 from ossfs.store.runner import Carrier, InlineRunner, Runner, ThreadRunner
+from ossfs.store.settle import Mutation, a_completion, a_copy, a_part, a_put, an_append
 from ossfs.store.transfer import TransferPool
 from ossfs.store.watch import ClientStats, Flight, RequestWatch
 
@@ -246,13 +256,18 @@ class StoreClient:
     # -- writing whole objects ----------------------------------------------------------------
 
     async def put(
-        self, key: bytes, data: Sequence[Buffer], options: PutOptions = PLAIN
+        self,
+        key: bytes,
+        data: Sequence[Buffer],
+        options: PutOptions = PLAIN,
+        *,
+        expect: Expected | None = None,
     ) -> PutReply:
         """Store the concatenation of `data` as one object."""
         reply = await self._request(
             Flight("put", key),
             lambda deadline: self._store.put(key, data, options, deadline=deadline),
-            idempotent=not options.forbid_overwrite,
+            mutation=a_put(options, expect),
         )
         self._count_written(data)
         return reply
@@ -263,13 +278,15 @@ class StoreClient:
         position: int,
         data: Sequence[Buffer],
         options: PutOptions = PLAIN,
+        *,
+        expect: Expected | None = None,
     ) -> AppendReply:
         """Append to an appendable object; PositionConflict when it is not `position` long."""
         reply = await self._request(
             Flight("append", key),
             lambda deadline: self._store.append(key, position, data, options, deadline=deadline),
             carrier=Carrier.DEMAND,
-            idempotent=False,
+            mutation=an_append(expect),
         )
         self._count_written(data)
         return reply
@@ -281,17 +298,15 @@ class StoreClient:
         *,
         if_match: str | None = None,
         options: PutOptions | None = None,
+        expect: Expected | None = None,
     ) -> PutReply:
         """Copy an object within the bucket; `options` replaces its metadata, None keeps it."""
-        forbids = options is not None and options.forbid_overwrite
-        # A copy onto itself may leave another ETag, which a repeated `if_match` would meet.
-        repeatable = not forbids and (source != target or if_match is None)
         return await self._request(
             Flight("copy", target),
             lambda deadline: self._store.copy(
                 source, target, if_match=if_match, options=options, deadline=deadline
             ),
-            idempotent=repeatable,
+            mutation=a_copy(options, expect, itself=source == target, pinned=if_match is not None),
         )
 
     async def delete(self, key: bytes) -> None:
@@ -324,15 +339,26 @@ class StoreClient:
         )
 
     async def upload_part(
-        self, key: bytes, upload_id: str, number: int, data: Sequence[Buffer]
+        self,
+        key: bytes,
+        upload_id: str,
+        number: int,
+        data: Sequence[Buffer],
+        *,
+        crc64: int | None = None,
     ) -> PartReply:
-        """Upload part `number` (1 to maximum_parts), replacing an earlier one of that number."""
+        """Upload part `number` (1 to maximum_parts), replacing an earlier one of that number.
+
+        `crc64` is the part's as its writer computed it. Corrupt names no ETag here: there may be
+        a sound object that has the same.
+        """
         reply = await self._request(
             Flight("upload_part", key),
             lambda deadline: self._store.upload_part(
                 key, upload_id, number, data, deadline=deadline
             ),
             carrier=Carrier.DEMAND,
+            mutation=a_part(crc64),
         )
         self._count_written(data)
         return reply
@@ -363,6 +389,7 @@ class StoreClient:
         parts: Sequence[UploadPart],
         *,
         forbid_overwrite: bool = False,
+        expect: Expected | None = None,
     ) -> PutReply:
         """Make the parts, in ascending order, the object."""
         return await self._request(
@@ -370,7 +397,7 @@ class StoreClient:
             lambda deadline: self._store.complete_upload(
                 key, upload_id, parts, forbid_overwrite=forbid_overwrite, deadline=deadline
             ),
-            idempotent=False,
+            mutation=a_completion(expect, exclusive=forbid_overwrite),
         )
 
     async def abort_upload(self, key: bytes, upload_id: str) -> None:
@@ -388,7 +415,7 @@ class StoreClient:
         call: Callable[[float], T],
         *,
         carrier: Carrier = Carrier.CONTROL,
-        idempotent: bool = True,
+        mutation: Mutation[T] | None = None,
         progress: Callable[[], int] = lambda: 0,
         resumable: Callable[[], bool] = lambda: True,
         begun: Callable[[float], Awaitable[T | None]] | None = None,
@@ -400,6 +427,9 @@ class StoreClient:
 
         `begun(seconds)` awaits an attempt that is under way already, without a thread; None from
         it means that a thread must ask again.
+
+        Where `mutation` is in doubt a HEAD, which has its own deadline, decides how it goes on;
+        if that fails too, nothing is repeated blindly.
         """
         deadline: float | None = None
         failures = 0
@@ -410,7 +440,10 @@ class StoreClient:
             nonlocal deadline
             if deadline is None:
                 deadline = self._monotonic() + self._timeout
-            return call(deadline)
+            reply = call(deadline)
+            if mutation is not None:
+                mutation.check(reply)
+            return reply
 
         stats = self.stats
         self._watch.add(flight)
@@ -441,22 +474,62 @@ class StoreClient:
                         failures += 1
                         if deadline is None:  # it got on, or no thread could be started for it
                             deadline = self._monotonic() + self._timeout
-                        wait = self._retry.delay(
-                            error,
-                            failures=failures,
-                            left=deadline - self._monotonic(),
-                            idempotent=idempotent and resumable(),
-                            rng=self._rng,
+                        if mutation is not None:
+                            mutation.failed(error)
+                        wait = self._wait(
+                            error, failures, deadline - self._monotonic(), mutation, resumable
                         )
+                        flight.error = error
+                        if wait is not None:
+                            self._watch.report_slow()
+                            await trio.sleep(wait)
+                        if mutation is not None and mutation.asks(error, last=wait is None):
+                            try:
+                                settled = await self._settled(flight.key, mutation)
+                            except StoreError:
+                                wait = None  # which the request under way has to answer for
+                            else:
+                                if settled is not None:
+                                    return settled
+                                if self._monotonic() >= deadline:
+                                    wait = None
                         if wait is None:
                             self._failed(flight, error)
+                            if mutation is not None:
+                                mutation.give_up(error)
                             raise
-                        flight.error = error
-                        self._watch.report_slow()
-                        await trio.sleep(wait)
                 stats.retries += 1
         finally:
             self._watch.remove(flight)
+            if mutation is not None:
+                mutation.corrupt = None
+
+    def _wait(
+        self,
+        error: StoreError,
+        failures: int,
+        left: float,
+        mutation: Mutation[T] | None,
+        resumable: Callable[[], bool],
+    ) -> float | None:
+        """Return the seconds until the next attempt, None where there is to be none."""
+        if mutation is not None and mutation.repairs(error):
+            wait = self._rng.uniform(0.0, self._retry.ceiling(failures))
+            return wait if wait < left else None
+        return self._retry.delay(
+            error,
+            failures=failures,
+            left=left,
+            idempotent=(mutation is None or mutation.repeatable) and resumable(),
+            rng=self._rng,
+        )
+
+    async def _settled(self, key: bytes, mutation: Mutation[T]) -> T | None:
+        """Ask whether the object is the mutation's; its reply if so, None if not."""
+        try:
+            return mutation.settled(await self.head(key, full=True))
+        except NotFound:
+            return None
 
     async def _refresh_once(self, generation: int) -> bool:
         """Refresh the credentials unless another request has done so since `generation`."""

@@ -15,7 +15,7 @@
     ├── TooLarge            over a size or count limit of the store
     ├── Invalid             400: the caller's mistake
     │   └── WrongRegion     the signature names another region than the bucket's
-    ├── Corrupt             checksum or length of the reply is wrong
+    ├── Corrupt             checksum or length of the reply is wrong (.etag)
     └── Transient           worth another attempt
         ├── Throttled       429, 503 rate limits (.retry_after)
         ├── Unavailable     5xx, refused, reset, no such host
@@ -106,7 +106,9 @@ class Invalid(StoreError): ...
 class WrongRegion(Invalid): ...
 
 
-class Corrupt(StoreError): ...
+class Corrupt(StoreError):
+    etag: str = ""
+    """ETag of the object or part that the reply with the wrong checksum spoke of, if it did."""
 
 
 class Transient(StoreError):

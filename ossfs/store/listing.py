@@ -49,10 +49,10 @@ _CONTENTS = _layout(
     rb"(?:<Type>" + _TEXT + rb"</Type> )?"
     rb"<Size>([0-9]{1,19})</Size> "
     # What OSS writes next, spelt out because the general case below costs twice as much.
-    rb"(?:<StorageClass>...</StorageClass> )?"
+    rb"(?:<StorageClass>" + _TEXT + rb"</StorageClass> )?"
     rb"(?:<Owner> <ID>...</ID> <DisplayName>...</DisplayName> </Owner> )?"
     # RestoreInfo and the like: any flat element but a second entry or a late type.
-    rb"(?:<(?!Contents>|Type>)([A-Za-z]+)>...(?:&(?:quot|apos|amp|lt|gt);...)*</\6> )*"
+    rb"(?:<(?!Contents>|Type>)([A-Za-z]+)>...(?:&(?:quot|apos|amp|lt|gt);...)*</\7> )*"
     rb"</Contents>"
 )
 _PREFIXES = _layout(rb"<CommonPrefixes> <Prefix>" + _TEXT + rb"</Prefix> </CommonPrefixes>")
@@ -99,7 +99,9 @@ def _parse_quickly(body: bytes) -> ListPage | None:
     prefixes = [unquote_to_bytes(prefix) for prefix in folders[1::2]]
     entries: list[ListEntry] = []
     if rows:
-        keys, dates, etags, types, sizes = (rows[column::_COLUMNS] for column in range(1, 6))
+        keys, dates, etags, types, sizes, classes = (
+            rows[column::_COLUMNS] for column in range(1, 7)
+        )
         names = _decode(keys, (root.findtext("Prefix") or "").encode())
         if len(names) != len(keys) or b"" in names:
             return None
@@ -113,6 +115,7 @@ def _parse_quickly(body: bytes) -> ListPage | None:
                         map(_seconds, dates),
                         b"\n".join(etags).decode("ascii").split("\n"),
                         [kind == b"Symlink" for kind in types],
+                        map(_is_plain, types, classes),
                         strict=True,
                     ),
                 )
@@ -201,6 +204,9 @@ def parse_page_strictly(body: bytes) -> ListPage:
                 _seconds((node.findtext("LastModified") or "").encode()),
                 (node.findtext("ETag") or "").strip('"'),
                 node.findtext("Type") == "Symlink",
+                _is_plain(
+                    *((node.findtext(tag) or "").encode() for tag in ("Type", "StorageClass"))
+                ),
             )
             for node in root.findall("Contents")
         ]
@@ -229,6 +235,10 @@ def parse_error(body: bytes) -> ErrorReply:
         for tag in (b"Code", b"Message", b"Endpoint")
     )
     return ErrorReply(code, _unescape(message), endpoint)
+
+
+def _is_plain(kind: bytes | None, storage_class: bytes | None) -> bool:
+    return (not storage_class or storage_class == b"Standard") and kind != b"Appendable"
 
 
 def _document(body: bytes, tag: str) -> ElementTree.Element:

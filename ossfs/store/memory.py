@@ -427,7 +427,13 @@ class MemoryStore:
     def _listed(self, key: bytes) -> ListEntry:
         entry = self._objects[key]
         return ListEntry(
-            key, len(entry.data), entry.mtime, entry.etag, entry.type is ObjectType.SYMLINK
+            key,
+            len(entry.data),
+            entry.mtime,
+            entry.etag,
+            entry.type is ObjectType.SYMLINK,
+            entry.options.storage_class in (None, "Standard")
+            and entry.type is not ObjectType.APPENDABLE,
         )
 
     def _upload(self, key: bytes, upload_id: str) -> _Upload:

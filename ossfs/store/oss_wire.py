@@ -77,11 +77,13 @@ def uploaded(
     except ValueError:
         raise Unavailable("the server's CRC-64 is not a number", key=key) from None
     if crc is not None and stored is not None and stored != crc:
-        raise Corrupt(
+        error = Corrupt(
             f"the data arrived damaged: CRC-64 {stored}, not {crc}",
             key=key,
             request_id=headers.get("x-oss-request-id", ""),
         )
+        error.etag = etag
+        raise error
     return etag, stored
 
 

@@ -248,7 +248,14 @@ def test_any_page_encoded_as_oss_does_is_read_back_by_both(
     )
     expected = ListPage(
         [
-            ListEntry((prefix + name).encode(), size, seconds, etag, kind == "Symlink")
+            ListEntry(
+                (prefix + name).encode(),
+                size,
+                seconds,
+                etag,
+                kind == "Symlink",
+                kind != "Appendable",
+            )
             for name in names
         ],
         [(prefix + name + "/").encode() for name in prefixes],
