@@ -45,7 +45,6 @@ def log_directory(user: int) -> str:
 
 def effective(options: MountOptions) -> MountOptions:
     """Apply what one option does to another: umask to modes, limits to each other."""
-    chunk = -(-options.prefetch_chunk_size // MIB) * MIB
     per_file = options.prefetch_concurrency_per_file
     if options.prefetch_concurrency:
         per_file = min(per_file, options.prefetch_concurrency)
@@ -53,6 +52,13 @@ def effective(options: MountOptions) -> MountOptions:
         options,
         file_mode=options.file_mode & ~options.umask,
         dir_mode=options.dir_mode & ~options.umask,
-        prefetch_chunk_size=chunk,
+        prefetch_chunk_size=_whole_mebibytes(options.prefetch_chunk_size),
         prefetch_concurrency_per_file=per_file,
+        upload_buffer_size=_whole_mebibytes(options.upload_buffer_size),
+        enable_symlink=options.enable_symlink and not options.no_symlink,
+        enable_xattr=options.enable_xattr and not options.no_xattr,
     )
+
+
+def _whole_mebibytes(size: int) -> int:
+    return -(-size // MIB) * MIB

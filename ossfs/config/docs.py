@@ -77,8 +77,7 @@ def markdown() -> str:
     lines += [
         "## Words of mount(8)",
         "",
-        "`rw` is `ro=false`, and for now changes nothing: every mount is read-only, which a line",
-        "says where `rw` was asked for. Handed to the kernel: " + _words(KERNEL_WORDS) + ",",
+        "`rw` is `ro=false`. Handed to the kernel: " + _words(KERNEL_WORDS) + ",",
         "unless taken back later on the line by "
         + ", ".join(f"`{word}` (of `{taken}`)" for word, taken in OPPOSITES.items())
         + ".",

@@ -11,7 +11,7 @@ class MountOptions:
 
     bucket: str
     mountpoint: str
-    """Absolute path."""
+    """Absolute path; empty for a command that mounts nothing."""
     oss_bucket_prefix: str = ""
     """Without leading or trailing slash; empty mounts the whole bucket."""
     oss_endpoint: str = ""
@@ -41,6 +41,34 @@ class MountOptions:
     prefetch_concurrency_per_file: int = 64
     read_ahead_kb: int = 8192
     """KiB of kernel readahead; 0 leaves the kernel's own and pushes pages instead."""
+    upload_buffer_size: int = 8 * 1024**2
+    """Effective: whole MiB."""
+    upload_concurrency: int = 64
+    upload_copy_concurrency: int = 64
+    sync_upload: bool = True
+    ignore_fsync: bool = False
+    enable_appendable_object: bool = False
+    appendable_object_autoswitch_threshold: int = 0
+    """Bytes; 0: no object changes its kind."""
+    flush_interval_ms: int = 0
+    """0: off."""
+    temp_dir: str = ""
+    """Absolute path; empty: no staged mode."""
+    random_write_max_file_size: int = 100 * 1024**3
+    temp_dir_free_bytes: int = 1024**3
+    temp_dir_free_percent: int = 0
+    allow_rename_dir: bool = True
+    rename_dir_limit: int = 2_000_000
+    rename_dir_concurrency: int = 128
+    enable_symlink: bool = False
+    """Effective: false where no_symlink is given."""
+    preserve_mtime: bool = False
+    enable_xattr: bool = False
+    """Effective: false where no_xattr is given."""
+    no_symlink: bool = False
+    no_xattr: bool = False
+    no_flock: bool = False
+    """Changes nothing."""
     oss_request_timeout_ms: int = 60_000
     foreground: bool = False
 

@@ -27,6 +27,8 @@ class Group(Enum):
     PERMISSIONS = "Ownership and permissions"
     METADATA = "Metadata caching"
     READING = "Reading"
+    WRITING = "Writing"
+    NAMES = "Names and metadata"
     MEMORY = "Memory"
     REQUESTS = "Requests"
     LOGGING = "Logging"
@@ -54,6 +56,8 @@ class Option:
     high: float = inf
     zero: str = ""
     """What 0 means where 0 is legal although below `low`."""
+    minus_one: bool = False
+    """-1 is read as 0: so other programs write "off"."""
     choices: tuple[str, ...] = ()
     environment: str = ""
     names: Mapping[Dialect, tuple[str, ...]] = field(default_factory=dict)
@@ -91,6 +95,8 @@ class Option:
         if self.choices and value not in self.choices:
             raise ValueError("unknown word")
         if self.kind in _RANGED and isinstance(value, int | float):
+            if self.minus_one and value == -1:
+                return 0
             if self.zero and value == 0:
                 return value
             if not self.low <= value <= self.high:
@@ -225,7 +231,7 @@ TABLE: tuple[Option, ...] = (
         "ro",
         Kind.FLAG,
         Group.PERMISSIONS,
-        "Mount read-only. For now every mount is read-only, whatever is given here.",
+        "Mount read-only.",
         default="false",
     ),
     Option(
@@ -288,6 +294,202 @@ TABLE: tuple[Option, ...] = (
         default="8192",
         low=0,
         high=131072,
+    ),
+    Option(
+        "upload_buffer_size",
+        Kind.SIZE,
+        Group.WRITING,
+        "Part size of uploads, rounded up to a whole MiB; a file no larger is one PutObject. It "
+        "doubles every 2,000 parts, up to what total_mem_limit leaves for a part. Larger parts "
+        "make fewer requests and take more memory.",
+        default="8M",
+        low=MIB,
+        high=5 * GIB,
+    ),
+    Option(
+        "upload_concurrency",
+        Kind.INTEGER,
+        Group.WRITING,
+        "Parts of all files together that may be uploaded at once.",
+        default="64",
+        low=1,
+        high=1024,
+        names={
+            Dialect.OSSFS1: ("parallel_count",),
+            Dialect.JINDOFUSE: (
+                "fs.oss.upload.thread.concurrency",
+                "fs.oss.upload.async.concurrency",
+            ),
+        },
+    ),
+    Option(
+        "upload_copy_concurrency",
+        Kind.INTEGER,
+        Group.WRITING,
+        "Parts of all files together that the store may be copying at once: the unchanged ranges "
+        "of files that are appended to or staged, and large files that are renamed.",
+        default="64",
+        low=1,
+        high=1024,
+    ),
+    Option(
+        "sync_upload",
+        Kind.FLAG,
+        Group.WRITING,
+        "close() returns when the file is in the bucket, or fails. false lets it return while the "
+        "upload goes on: for programs that close many small files in a row and can bear that a "
+        "later failure is told by the log alone.",
+        default="true",
+    ),
+    Option(
+        "ignore_fsync",
+        Kind.FLAG,
+        Group.WRITING,
+        "fsync() returns at once and uploads nothing, as in ossfs 2.0. For programs that call it "
+        "often and need no more than what close() promises.",
+        default="false",
+    ),
+    Option(
+        "enable_appendable_object",
+        Kind.FLAG,
+        Group.WRITING,
+        "Write new files with AppendObject: others can read them while they grow, and none can be "
+        "larger than 5G. For logs. Not together with temp_dir.",
+        default="false",
+        names={Dialect.JINDOFUSE: ("fs.oss.append.enable",)},
+    ),
+    Option(
+        "appendable_object_autoswitch_threshold",
+        Kind.SIZE,
+        Group.WRITING,
+        "Objects of the normal kind up to this size are made appendable when a program appends to "
+        "them; 0 leaves their kind as it is. Needs enable_appendable_object.",
+        default="0",
+        high=5 * GIB,
+    ),
+    Option(
+        "flush_interval_ms",
+        Kind.MILLISECONDS,
+        Group.WRITING,
+        "How often the new bytes of open files go into the bucket although no program asks for "
+        "it, so that others see a log grow; best with enable_appendable_object. -1 is the same "
+        "as 0.",
+        default="0",
+        low=100,
+        high=3_600_000,
+        zero="off",
+        minus_one=True,
+        names={Dialect.JINDOFUSE: ("fs.oss.flush.interval.millisecond",)},
+    ),
+    Option(
+        "temp_dir",
+        Kind.PATH,
+        Group.WRITING,
+        "Directory on a local disk that turns on staged mode: files are changed there in any "
+        "order (databases, git, zip, truncate, mmap) and uploaded at fsync and close. Not inside "
+        "the mount point, and not together with enable_appendable_object.",
+        default_note="none: files are written from beginning to end",
+    ),
+    Option(
+        "random_write_max_file_size",
+        Kind.SIZE,
+        Group.WRITING,
+        "Largest file in staged mode; writing beyond it fails with EFBIG.",
+        default="100G",
+        low=MIB,
+        high=48 * 1024 * GIB,
+    ),
+    Option(
+        "temp_dir_free_bytes",
+        Kind.SIZE,
+        Group.WRITING,
+        "Space left free on the file system of temp_dir; a write that would need it fails with "
+        "ENOSPC. The larger of this and temp_dir_free_percent counts.",
+        default="1G",
+        low=64 * MIB,
+        high=1024 * 1024 * GIB,
+    ),
+    Option(
+        "temp_dir_free_percent",
+        Kind.INTEGER,
+        Group.WRITING,
+        "The same as a share of that file system, in percent.",
+        default="0",
+        high=99,
+    ),
+    Option(
+        "allow_rename_dir",
+        Kind.FLAG,
+        Group.NAMES,
+        "Rename directories, which copies and deletes every object below them; false refuses it "
+        "with ENOTSUP.",
+        default="true",
+    ),
+    Option(
+        "rename_dir_limit",
+        Kind.INTEGER,
+        Group.NAMES,
+        "Entries a directory may have below it and still be renamed; one with more is refused "
+        "before anything is copied.",
+        default="2000000",
+        low=1,
+        high=2**31,
+    ),
+    Option(
+        "rename_dir_concurrency",
+        Kind.INTEGER,
+        Group.NAMES,
+        "Objects that may be copied at once while a directory is renamed.",
+        default="128",
+        low=1,
+        high=1024,
+    ),
+    Option(
+        "enable_symlink",
+        Kind.FLAG,
+        Group.NAMES,
+        "Keep symbolic links as OSS symlink objects; their targets must be relative and stay "
+        "inside of what is mounted. Without it making one fails with ENOTSUP.",
+        default="false",
+    ),
+    Option(
+        "preserve_mtime",
+        Kind.FLAG,
+        Group.NAMES,
+        "Show the modification times that programs set (rsync -t, cp -p), read back from the "
+        "user metadata; that costs a request for every file looked at. Without it such a time "
+        "lasts only as long as the mount remembers the file.",
+        default="false",
+    ),
+    Option(
+        "enable_xattr",
+        Kind.FLAG,
+        Group.NAMES,
+        "Show ETag, storage class, object type, CRC-64 and user metadata as extended attributes "
+        "user.*. The kernel then asks for attributes at every write and every listed entry.",
+        default="false",
+    ),
+    Option(
+        "no_symlink",
+        Kind.FLAG,
+        Group.NAMES,
+        "Turn symbolic links off, also where enable_symlink turns them on.",
+        default="false",
+    ),
+    Option(
+        "no_xattr",
+        Kind.FLAG,
+        Group.NAMES,
+        "Turn extended attributes off, also where enable_xattr turns them on.",
+        default="false",
+    ),
+    Option(
+        "no_flock",
+        Kind.FLAG,
+        Group.NAMES,
+        "Accepted because JindoFuse has it; changes nothing. Locks (flock, fcntl) are always "
+        "local to the mount: other machines do not see them.",
+        default="false",
     ),
     Option(
         "total_mem_limit",

@@ -65,12 +65,12 @@ class Resolved:
 
 
 def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Resolved:
-    """Judge a command line; UserError with status USAGE for whatever is wrong with it."""
+    """Judge the command line of a mount; UserError with status USAGE for whatever is wrong."""
     typed, kernel_words = _typed(arguments.settings)
-    values = {option.name: _value(option, typed, environ) for option in TABLE}
+    values = _values(typed, environ)
     bucket, prefix, mountpoint = _place(arguments.positional, values)
     endpoint, region = _endpoint(values, typed, environ)
-    _check_passwd_file(typed.get("passwd_file", ""))
+    _check_writing(values, mountpoint)
     notes = []
     allow_other = bool(values["allow_other"])
     if allow_other and host.uid != 0 and not host.user_allow_other:
@@ -79,18 +79,7 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
             "allow_other is off: only you will see the mount, "
             "until /etc/fuse.conf has the line user_allow_other"
         )
-    if "ro" in typed and not values["ro"]:
-        notes.append("the mount is read-only although rw was asked for: writing is not built yet")
-    if typed.get("oss_access_key_secret"):
-        notes.append(
-            "warning: other users could read the secret on the command line; "
-            "use passwd_file or OSS_ACCESS_KEY_SECRET"
-        )
-    keys = KeySettings(
-        key_id=typed.get("oss_access_key_id", "").strip(),
-        key_secret=typed.get("oss_access_key_secret", "").strip(),
-        passwd_file=str(values["passwd_file"]),
-    )
+    keys, warnings = _keys(values, typed)
     fields: dict[str, Any] = {
         name: value for name, value in values.items() if name not in _NOT_FIELDS
     }
@@ -106,7 +95,32 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
         "foreground": arguments.foreground,
     }
     options = MountOptions(bucket=bucket, mountpoint=mountpoint, **fields)
-    return Resolved(derive.effective(options), keys, tuple(notes))
+    return Resolved(derive.effective(options), keys, (*notes, *warnings))
+
+
+def resolve_bucket(
+    source: str, settings: tuple[Setting, ...], environ: Mapping[str, str]
+) -> Resolved:
+    """Judge a bucket named as for a mount, where nothing is mounted; UserError as `resolve`.
+
+    All options of a mount are understood, so that its list can be given as it is. Only those that
+    tell how to reach the bucket are in the result; the mount point is empty.
+    """
+    typed, _ = _typed(settings)
+    values = _values(typed, environ)
+    bucket, prefix = _bucket(source, values)
+    endpoint, region = _endpoint(values, typed, environ)
+    keys, warnings = _keys(values, typed)
+    options = MountOptions(
+        bucket=bucket,
+        mountpoint="",
+        oss_bucket_prefix=prefix,
+        oss_endpoint=endpoint,
+        oss_region=region,
+        path_style=bool(values["path_style"]),
+        oss_request_timeout_ms=int(values["oss_request_timeout_ms"]),
+    )
+    return Resolved(options, keys, warnings)
 
 
 _NOT_FIELDS = frozenset({"oss_bucket", "oss_access_key_id", "oss_access_key_secret", "passwd_file"})
@@ -179,6 +193,10 @@ def _value(option: Option, typed: Mapping[str, str], environ: Mapping[str, str])
         ) from None
 
 
+def _values(typed: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Value]:
+    return {option.name: _value(option, typed, environ) for option in TABLE}
+
+
 def _label(name: str, typed: Mapping[str, str], environ: Mapping[str, str]) -> str:
     """Name an option, and the environment variable its value has come from."""
     variable = BY_NAME[name].environment
@@ -187,26 +205,30 @@ def _label(name: str, typed: Mapping[str, str], environ: Mapping[str, str]) -> s
 
 def _place(words: tuple[str, ...], values: Mapping[str, Value]) -> tuple[str, str, str]:
     """Find bucket, prefix and mount point; the bucket may come as an option instead."""
-    bucket = str(values["oss_bucket"])
-    prefix = str(values["oss_bucket_prefix"]).strip("/")
-    if len(words) == 1 and bucket:
-        target = words[0]
+    if len(words) == 1 and values["oss_bucket"]:
+        source, target = "", words[0]
     elif len(words) == 2:
-        target = words[1]
-        named, _, below = _source(words[0]).partition("/")
-        bucket = _same("bucket", named, bucket)
-        prefix = _same("prefix", below.strip("/"), prefix)
+        source, target = words
     else:
         raise _refuse(_USAGE)
+    bucket, prefix = _bucket(source, values)
+    if not target:
+        raise _refuse("the mount point is empty; " + _USAGE)
+    return bucket, prefix, absolute(target)
+
+
+def _bucket(source: str, values: Mapping[str, Value]) -> tuple[str, str]:
+    """Return bucket and prefix, which may come as options as well as in the word `source`."""
+    named, _, below = _source(source).partition("/")
+    bucket = _same("bucket", named, str(values["oss_bucket"]))
+    prefix = _same("prefix", below.strip("/"), str(values["oss_bucket_prefix"]).strip("/"))
     if not _BUCKET.fullmatch(bucket):
         raise _refuse(
             f"{_quoted(bucket)} is no bucket name; "
             "legal: 3 to 63 lower-case letters, digits and hyphens"
         )
     _check_prefix(prefix)
-    if not target:
-        raise _refuse("the mount point is empty; " + _USAGE)
-    return bucket, prefix, absolute(target)
+    return bucket, prefix
 
 
 def _source(word: str) -> str:
@@ -244,6 +266,25 @@ def _check_passwd_file(text: str) -> None:
         )
 
 
+def _keys(
+    values: Mapping[str, Value], typed: Mapping[str, str]
+) -> tuple[KeySettings, tuple[str, ...]]:
+    """Return what is said about the keys, and a warning where others could have read it."""
+    _check_passwd_file(typed.get("passwd_file", ""))
+    keys = KeySettings(
+        key_id=typed.get("oss_access_key_id", "").strip(),
+        key_secret=typed.get("oss_access_key_secret", "").strip(),
+        passwd_file=str(values["passwd_file"]),
+    )
+    if not typed.get("oss_access_key_secret"):
+        return keys, ()
+    warning = (
+        "warning: other users could read the secret on the command line; "
+        "use passwd_file or OSS_ACCESS_KEY_SECRET"
+    )
+    return keys, (warning,)
+
+
 def _check_prefix(prefix: str) -> None:
     if not prefix:
         return
@@ -255,6 +296,25 @@ def _check_prefix(prefix: str) -> None:
         raise _refuse(f"oss_bucket_prefix is {size} bytes long; keys have at most {KEY_LIMIT}")
     if any(part in ("", ".", "..") for part in prefix.split("/")):
         raise _refuse(f'oss_bucket_prefix="{prefix}": no path can hold "//", "." or ".."')
+
+
+def _check_writing(values: Mapping[str, Value], mountpoint: str) -> None:
+    """Refuse options of writing that contradict each other, or that would change nothing."""
+    directory = str(values["temp_dir"])
+    appends = bool(values["enable_appendable_object"])
+    if directory and appends:
+        raise _refuse(
+            "temp_dir and enable_appendable_object exclude each other: files are staged or "
+            "appended to; leave one of them out"
+        )
+    if values["appendable_object_autoswitch_threshold"] and not appends:
+        raise _refuse(
+            "appendable_object_autoswitch_threshold does nothing alone; "
+            "add enable_appendable_object or leave it out"
+        )
+    point = os.path.normpath(mountpoint)
+    if directory and f"{directory}/".startswith(point.rstrip("/") + "/"):
+        raise _refuse(f"temp_dir={directory} lies inside the mount point; choose another directory")
 
 
 def _endpoint(

@@ -23,6 +23,8 @@ GIB = 1024**3
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _SIZE = re.compile(r"(\d+)\s*([KMGTP]?)(?:I?B)?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(\d{1,9})\s*([smhd])", re.IGNORECASE | re.ASCII)
+_SECONDS_IN = {"d": 24 * 3600, "h": 3600, "m": 60, "s": 1}
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
@@ -78,6 +80,29 @@ def show_size(size: int) -> str:
         if size and size % 1024**power == 0:
             return f"{size // 1024**power}{letter}"
     return str(size)
+
+
+def read_duration(text: str) -> int:
+    """Read seconds: `90s`, `30m`, `24h`, `7d`; only 0 needs no unit."""
+    text = text.strip()
+    if text == "0":
+        return 0
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("not a duration")
+    return int(match[1]) * _SECONDS_IN[match[2].lower()]
+
+
+def show_duration(seconds: int) -> str:
+    """Write a duration in its two largest units, as `1d 4h`; what is less is left out."""
+    parts: list[str] = []
+    for letter, size in _SECONDS_IN.items():
+        count, seconds = divmod(seconds, size)
+        if count or parts or letter == "s":
+            parts.append(f"{count}{letter}")
+        if len(parts) == 2:
+            break
+    return " ".join(parts)
 
 
 def read_mode(text: str) -> int:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ossfs.config.arguments import scan
+from ossfs.config.arguments import scan, split_list
 from ossfs.config.options import MountOptions
 from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, OPPOSITES, TABLE, Dialect
-from ossfs.config.validate import Host, Resolved, resolve
+from ossfs.config.validate import Host, Resolved, resolve, resolve_bucket
 from ossfs.config.values import Kind
 from ossfs.runtime.failure import ExitStatus, UserError
 
@@ -83,12 +83,9 @@ def test_a_bare_flag_is_true_and_rw_undoes_ro() -> None:
     assert options("-o", "ro,rw").ro is False
 
 
-@pytest.mark.parametrize("word", ["rw", "ro=false", "ro,rw"])
-def test_whoever_asks_to_write_is_told_that_it_is_not_possible_yet(word: str) -> None:
-    (note,) = resolved("-o", word).notes
-    assert "read-only" in note
-    assert not resolved("-o", "ro").notes
-    assert not resolved("-o", "rw,ro").notes
+@pytest.mark.parametrize("word", ["rw", "ro", "ro=false", "ro,rw"])
+def test_asking_to_write_or_not_to_needs_no_note(word: str) -> None:
+    assert not resolved("-o", word).notes
 
 
 def test_long_options_may_be_written_with_hyphens() -> None:
@@ -166,6 +163,20 @@ def test_an_option_like_no_other_points_to_the_help() -> None:
         ("ro=perhaps", "true or false"),
         ("log_level=loud", "info or debug"),
         ("oss_endpoint=ftp://x", "http://HOST"),
+        ("upload_buffer_size=1K", "1M to 5G"),
+        ("upload_buffer_size=6G", "1M to 5G"),
+        ("upload_concurrency=0", "1 to 1024"),
+        ("upload_copy_concurrency=1025", "1 to 1024"),
+        ("appendable_object_autoswitch_threshold=6G", "0 to 5G"),
+        ("flush_interval_ms=99", "0 (off) or 100 to 3600000 milliseconds"),
+        ("flush_interval_ms=-2", "0 (off) or 100 to 3600000 milliseconds"),
+        ("random_write_max_file_size=49T", "1M to 48T"),
+        ("temp_dir_free_bytes=63M", "64M to 1P"),
+        ("temp_dir_free_percent=100", "0 to 99"),
+        ("temp_dir=", "a path"),
+        ("rename_dir_limit=0", "1 to 2147483648"),
+        ("rename_dir_concurrency=0", "1 to 1024"),
+        ("sync_upload=later", "true or false"),
     ],
 )
 def test_an_illegal_value_is_refused_with_what_is_legal(typed: str, legal: str) -> None:
@@ -182,6 +193,15 @@ def test_every_ranged_option_refuses_what_lies_beyond_either_end() -> None:
             assert option.read(f"{option.high:.0f}") == option.high
             with pytest.raises(ValueError, match="out of range"):
                 option.read(f"{option.high + 1:.0f}")
+
+
+def test_only_where_a_row_says_so_is_minus_one_the_same_as_off() -> None:
+    assert options("-o", "fs.oss.flush.interval.millisecond=-1").flush_interval_ms == 0
+    assert options("--flush_interval_ms=-1").flush_interval_ms == 0
+    for option in TABLE:
+        if option.kind in (Kind.INTEGER, Kind.SECONDS, Kind.MILLISECONDS) and not option.minus_one:
+            with pytest.raises(ValueError, match="out of range"):
+                option.read("-1")
 
 
 def test_a_value_from_the_environment_is_named_by_its_variable() -> None:
@@ -358,3 +378,122 @@ def test_chunks_are_rounded_to_whole_mebibytes_and_one_file_gets_no_more_than_al
     assert made.prefetch_chunk_size == 2 * 1024**2
     assert made.prefetch_concurrency_per_file == 8
     assert options("-o", "prefetch_concurrency=0").prefetch_concurrency_per_file == 64
+
+
+def test_what_writing_goes_by_arrives_as_it_was_typed() -> None:
+    made = options(
+        "-o",
+        "upload_buffer_size=16M,upload_concurrency=3,upload_copy_concurrency=4,sync_upload=false,"
+        "ignore_fsync,flush_interval_ms=1000,temp_dir=/scratch/stage,"
+        "random_write_max_file_size=1T,temp_dir_free_bytes=2G,temp_dir_free_percent=5,"
+        "allow_rename_dir=no,rename_dir_limit=9,rename_dir_concurrency=7,preserve_mtime,no_flock",
+    )
+    assert made.upload_buffer_size == 16 * 1024**2
+    assert (made.upload_concurrency, made.upload_copy_concurrency) == (3, 4)
+    assert (made.sync_upload, made.ignore_fsync) == (False, True)
+    assert made.flush_interval_ms == 1000
+    assert made.temp_dir == "/scratch/stage"
+    assert made.random_write_max_file_size == 1024**4
+    assert (made.temp_dir_free_bytes, made.temp_dir_free_percent) == (2 * 1024**3, 5)
+    assert (made.allow_rename_dir, made.rename_dir_limit) == (False, 9)
+    assert made.rename_dir_concurrency == 7
+    assert (made.preserve_mtime, made.no_flock) == (True, True)
+
+
+def test_parts_of_uploads_are_whole_mebibytes() -> None:
+    assert options("-o", "upload_buffer_size=1500K").upload_buffer_size == 2 * 1024**2
+    assert options("-o", "upload_buffer_size=5G").upload_buffer_size == 5 * 1024**3
+
+
+def test_a_recipe_of_jindofuse_for_appending_is_understood() -> None:
+    made = options(
+        "-ofs.oss.append.enable=true",
+        "-ofs.oss.flush.interval.millisecond=1000",
+        "-ofs.oss.upload.thread.concurrency=32",
+        "-ono_symlink",
+    )
+    assert made.enable_appendable_object is True
+    assert (made.flush_interval_ms, made.upload_concurrency) == (1000, 32)
+    assert options("-ofs.oss.upload.async.concurrency=5").upload_concurrency == 5
+
+
+@pytest.mark.parametrize("words", ["enable_symlink,no_symlink", "no_symlink,enable_symlink=true"])
+def test_no_symlink_wins_over_enable_symlink(words: str) -> None:
+    assert options("-o", "enable_symlink").enable_symlink is True
+    assert options("-o", words).enable_symlink is False
+
+
+@pytest.mark.parametrize("words", ["enable_xattr,no_xattr", "no_xattr,enable_xattr=true"])
+def test_no_xattr_wins_over_enable_xattr(words: str) -> None:
+    assert options("-o", "enable_xattr").enable_xattr is True
+    assert options("-o", words).enable_xattr is False
+
+
+def test_files_are_staged_or_appended_to_but_not_both() -> None:
+    message = refusal("-o", "temp_dir=/scratch,enable_appendable_object")
+    assert "temp_dir and enable_appendable_object exclude each other" in message
+    made = options("-o", "temp_dir=/scratch,enable_appendable_object=false")
+    assert made.temp_dir == "/scratch"
+
+
+def test_a_threshold_that_would_be_ignored_is_refused() -> None:
+    message = refusal("-o", "appendable_object_autoswitch_threshold=1G")
+    assert "add enable_appendable_object" in message
+    made = options("-o", "enable_appendable_object,appendable_object_autoswitch_threshold=1G")
+    assert made.appendable_object_autoswitch_threshold == 1024**3
+    assert options("-o", "appendable_object_autoswitch_threshold=0").temp_dir == ""
+
+
+@pytest.mark.parametrize("directory", ["/mnt", "/mnt/stage", "/mnt/../mnt/a/b", "/mnt/"])
+def test_a_stage_inside_the_mount_point_is_refused(directory: str) -> None:
+    assert "inside the mount point" in refusal("-o", f"temp_dir={directory}")
+
+
+@pytest.mark.parametrize("directory", ["/mnt2", "/", "/mnt/.."])
+def test_a_stage_beside_or_above_the_mount_point_is_legal(directory: str) -> None:
+    assert options("-o", f"temp_dir={directory}").temp_dir
+
+
+def test_a_relative_stage_is_where_the_user_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert options("-o", "temp_dir=stage").temp_dir == str(tmp_path / "stage")
+
+
+def test_a_bucket_alone_is_found_by_the_options_of_a_mount() -> None:
+    words = f"{ENDPOINT},path_style,oss_region=cn-hangzhou,oss_request_timeout_ms=5000,ro,noexec"
+    made = resolve_bucket("oss://bucket/a/b/", tuple(split_list(words)), {}).options
+    assert (made.bucket, made.oss_bucket_prefix, made.mountpoint) == ("bucket", "a/b", "")
+    assert (made.oss_endpoint, made.oss_region) == ("http://127.0.0.1:9", "cn-hangzhou")
+    assert (made.path_style, made.oss_request_timeout_ms) == (True, 5000)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", ENDPOINT),
+        ("oss://b_c", ENDPOINT),
+        ("http://bucket", ENDPOINT),
+        ("oss://me:hunter2@bucket", ENDPOINT),
+        ("oss://bucket", ""),
+        ("oss://bucket/a//b", ENDPOINT),
+        ("oss://bucket", f"{ENDPOINT},atr_timeout=1"),
+        ("oss://bucket", f"{ENDPOINT},me:hunter2"),
+        ("oss://bucket", f"{ENDPOINT},passwd_file=me:hunter2"),
+        ("oss://bucket/a", f"{ENDPOINT},oss_bucket_prefix=b"),
+    ],
+)
+def test_and_refused_as_a_mount_of_it_would_be(source: str, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        resolve_bucket(source, tuple(split_list(words)), {})
+    assert refused.value.status is ExitStatus.USAGE
+    assert "hunter2" not in refused.value.message
+
+
+def test_a_secret_on_its_command_line_is_warned_of_as_well() -> None:
+    words = f"{ENDPOINT},oss_access_key_id=me,oss_access_key_secret=hunter2"
+    made = resolve_bucket("oss://bucket", tuple(split_list(words)), {})
+    assert (made.keys.key_id, made.keys.key_secret) == ("me", "hunter2")
+    assert len(made.notes) == 1
+    assert "hunter2" not in made.notes[0] + repr(made)

@@ -56,6 +56,36 @@ def test_other_words_are_no_flag(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("0h", 0), ("45s", 45), ("30m", 1800), (" 24 H ", 86_400), ("7d", 604_800)],
+)
+def test_durations_have_a_unit(text: str, seconds: int) -> None:
+    assert values.read_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "24", "-1h", "1.5h", "1w", "h", "1h30m", "9" * 10 + "s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        values.read_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0s"),
+        (59, "59s"),
+        (60, "1m 0s"),
+        (3599, "59m 59s"),
+        (3600, "1h 0m"),
+        (86_399, "23h 59m"),
+        (90_061, "1d 1h"),
+    ],
+)
+def test_a_duration_is_shown_in_its_two_largest_units(seconds: int, shown: str) -> None:
+    assert values.show_duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
     ("text", "mode"),
     [("0755", 0o755), ("644", 0o644), ("0000", 0), ("0", 0), ("22", 0o22), ("7", 0o7)],
 )
