@@ -4,10 +4,10 @@ Order matters: the bucket answers before anything is mounted, so a wrong key is 
 and not a broken directory; `ready` is called when the kernel has begun to talk to us.
 
 On the way out the mount goes first: plainly while we still serve, lazily if it is in use,
-so that no new request comes. Then requests under way are broken off and answered EIO, and
-nothing waits on a process that is ending. Nothing is lost by it while nothing is written.
-SIGTERM and SIGINT start that, in the foreground SIGHUP too; SIGUSR1 writes a line of
-statistics to the log.
+so that no new request comes. Then what was written and is not in the bucket is saved, as long
+as that gets on; the log says what could not be. Then requests under way are broken off and
+answered EIO, and nothing waits on a process that is ending. SIGTERM and SIGINT start that, in
+the foreground SIGHUP too; SIGUSR1 writes a line of statistics to the log.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import gc
 import json
 import logging
 import os
+import secrets
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -36,11 +37,11 @@ from ossfs.fuse.knobs import raise_readahead
 from ossfs.fuse.notify import Notifier
 from ossfs.fuse.operations import Operations, Presentation
 from ossfs.fuse.session import Session
-from ossfs.reading.blocks import BlockPool
 from ossfs.reading.content import Source
 from ossfs.reading.pushing import Pusher
 from ossfs.reading.reader import Reading, ReadingLimits
 from ossfs.runtime import machine
+from ossfs.runtime.blocks import BLOCK, BlockPool
 from ossfs.runtime.budget import Budget
 from ossfs.runtime.clock import SystemClock
 from ossfs.runtime.failure import ExitStatus, UserError, cause_of
@@ -48,7 +49,15 @@ from ossfs.runtime.metrics import Metrics
 from ossfs.store.client import StoreClient
 from ossfs.store.oss import OssStore
 from ossfs.store.transfer import TransferPool
-from ossfs.vfs.filesystem import FileSystem, Policy
+from ossfs.vfs.files import WritePolicy
+from ossfs.vfs.filesystem import Policy
+from ossfs.vfs.names import WritableFileSystem
+from ossfs.writing.context import Writing, WritingLimits
+from ossfs.writing.memory import Memory
+from ossfs.writing.modes import Modes
+from ossfs.writing.recovery import Recovered, recover
+from ossfs.writing.spill import SPILL_DIRECTORY, Spill
+from ossfs.writing.staging import Staging
 
 T = TypeVar("T")
 
@@ -58,10 +67,22 @@ SWEEP_SECONDS = 2.0
 HEALTH_SECONDS = 60.0
 TASK_BYTES = 2 * 1024**2
 """A pyfuse3 task holds a receive buffer of 1 MiB and what its handler holds."""
-TASKS = (16, 128)
-"""Least and most handlers at once; between them a sixteenth of the memory limit decides."""
+TASKS = 512
+"""Most handlers at once. Those beyond IDLE_TASKS exist while they are needed; a WRITE that waits,
+the only one that holds memory, is charged to the budget for as long as it does."""
 IDLE_TASKS = 16
 """Idle handlers kept: with pyfuse3's one, every burst starts and ends tasks by the dozen."""
+WAITING = (16, 256)
+"""Least and most WRITEs that wait for memory at once; between them a quarter of the memory limit
+decides, at the MiB each holds. Far below TASKS, so that others are always answered."""
+THREADS = 128
+"""Threads for requests, whatever the options say."""
+DRAIN_SLACK = 15.0
+"""Seconds beyond a request's time for which saving may stand still before it is given up."""
+DRAIN_LOG = 5.0
+"""Seconds between two lines on what is still to be saved."""
+SPILL = 1024**3
+"""Bytes that may lie on disk for want of memory, or the memory limit if that is more."""
 LEAST_THREADS = 16
 """Transfer threads, whatever the options and the limits say."""
 PULSE_SECONDS = 0.5
@@ -122,10 +143,11 @@ class _Daemon:
         if self._prefix:
             self._prefix += b"/"
         self._budget, self._pool = _reserve(options.total_mem_limit)
-        self._tasks = min(max(self._budget.limit // 16 // TASK_BYTES, TASKS[0]), TASKS[1])
-        self._budget.charge(self._tasks * TASK_BYTES)
-        # A thread for each handler: a request that stands in line is late before it begins.
-        self._threads = _spared_threads(max(options.prefetch_concurrency, self._tasks))
+        self._budget.charge(IDLE_TASKS * TASK_BYTES)
+        # Enough threads: a request that stands in line is late before it begins.
+        self._threads = _spared_threads(max(options.prefetch_concurrency, THREADS))
+        # Before anything is mounted: a directory that cannot be used is one line.
+        self._staging = _stage(options)
         self._metrics = Metrics()
         self._started = trio.Event()
         self._session = Session(options.mountpoint)
@@ -158,7 +180,7 @@ class _Daemon:
             request_timeout=options.oss_request_timeout_ms / 1000,
             refresh=self._credentials.refresh,
             transfer=transfer,
-            control_threads=min(self._tasks, self._threads),
+            control_threads=min(THREADS, self._threads),
         )
         notifier = Notifier(self._metrics)
         try:
@@ -171,12 +193,15 @@ class _Daemon:
                     watching.start_soon(self._watch_signals, signals, watching, filesystem, client)
                     nursery.start_soon(client.watch)
                     nursery.start_soon(self._sweep, filesystem)
+                    nursery.start_soon(self._flush_now_and_then, filesystem)
                     nursery.start_soon(self._once_started)
+                    nursery.start_soon(self._recover)
                     with self._serving:
-                        await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=self._tasks)
+                        await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=TASKS)
                         disconnected = not self._leaving
                     log.info("unmounted %s", options.mountpoint)
                 finally:
+                    await self._drain(filesystem)
                     notifier.close()
                     client.close()  # requests under way end now instead of at their deadline
                     try:
@@ -199,9 +224,45 @@ class _Daemon:
             await trio.lowlevel.wait_readable(self._starter)
             raise UserError(_FORSAKEN)
 
-    def _build(self, client: StoreClient, notifier: Notifier, nursery: trio.Nursery) -> FileSystem:
+    def _build(
+        self, client: StoreClient, notifier: Notifier, nursery: trio.Nursery
+    ) -> WritableFileSystem:
         options = self._options
         clock = SystemClock()
+        spill = Spill(options.temp_dir or SPILL_DIRECTORY, max(SPILL, self._budget.limit))
+        memory = Memory(
+            self._pool,
+            self._budget,
+            spill,
+            quota=self._budget.limit // 2,
+            most_waiting=min(max(self._budget.limit // 4 // BLOCK, WAITING[0]), WAITING[1]),
+        )
+        writing_limits = WritingLimits(
+            part=options.upload_buffer_size,
+            concurrency=options.upload_concurrency,
+            copy_concurrency=options.upload_copy_concurrency,
+        )
+        self._writing = Writing(client, memory, writing_limits, nursery, clock.monotonic)
+        modes = Modes(
+            self._writing,
+            self._staging,
+            options.enable_appendable_object,
+            options.appendable_object_autoswitch_threshold,
+        )
+        writes = WritePolicy(
+            sync_upload=options.sync_upload,
+            ignore_fsync=options.ignore_fsync,
+            preserve_mtime=options.preserve_mtime,
+            rename_directories=options.allow_rename_dir,
+            rename_limit=options.rename_dir_limit,
+            rename_concurrency=options.rename_dir_concurrency,
+        )
+        policy = Policy(
+            attr_timeout=options.attr_timeout,
+            links=options.enable_symlink,
+            preserve_mtime=options.preserve_mtime,
+            kernel_absence=options.negative_timeout > 0,
+        )
         source = Source(client, self._pool, nursery)
         limits = ReadingLimits(
             chunk=options.prefetch_chunk_size,
@@ -211,11 +272,16 @@ class _Daemon:
         self._reading = Reading(source, limits, clock.monotonic)
         self._notifier = notifier
         self._budget.add_reclaimer(self._reading.reclaim)
-        return FileSystem(
+        return WritableFileSystem(
+            client,
+            self._writing,
+            modes,
+            writes,
+            partial(secrets.token_hex, 8),
             client,
             self._reading,
             prefix=self._prefix,
-            policy=Policy(attr_timeout=options.attr_timeout),
+            policy=policy,
             clock=clock,
             budget=self._budget,
             metrics=self._metrics,
@@ -223,7 +289,7 @@ class _Daemon:
             nursery=nursery,
         )
 
-    def _operations(self, filesystem: FileSystem) -> Operations:
+    def _operations(self, filesystem: WritableFileSystem) -> Operations:
         options = self._options
         presentation = Presentation(
             uid=options.uid,
@@ -231,6 +297,9 @@ class _Daemon:
             file_mode=options.file_mode,
             dir_mode=options.dir_mode,
             negative_timeout=options.negative_timeout,
+            read_only=options.ro,
+            links=options.enable_symlink,
+            xattrs=options.enable_xattr,
         )
         return Operations(filesystem, presentation, self._metrics, self._begin_to_serve)
 
@@ -247,19 +316,21 @@ class _Daemon:
         else:
             self._reading.pusher = Pusher(self._notifier.push)
         log.info(
-            "mounted oss://%s/%s on %s: %d MiB for buffers, %d handlers, %s",
+            "mounted oss://%s/%s on %s: %d MiB for buffers, %s, %s",
             options.bucket,
             options.oss_bucket_prefix,
             options.mountpoint,
             self._budget.limit >> 20,
-            self._tasks,
             "pages pushed ahead" if self._reading.pusher else "readahead raised",
+            "read-only"
+            if options.ro
+            else f"files of up to {self._writing.largest >> 30} GiB at one upload",
         )
         self._starting.cancel()
         if not self._leaving and not self._ready():
             raise UserError(_FORSAKEN)
 
-    async def _sweep(self, filesystem: FileSystem) -> None:
+    async def _sweep(self, filesystem: WritableFileSystem) -> None:
         health = trio.current_time() + HEALTH_SECONDS
         while True:
             await trio.sleep(SWEEP_SECONDS)
@@ -274,11 +345,56 @@ class _Daemon:
                     self._budget.peak >> 20,
                 )
 
+    async def _flush_now_and_then(self, filesystem: WritableFileSystem) -> None:
+        interval = self._options.flush_interval_ms / 1000
+        while interval:
+            await trio.sleep(interval)
+            await filesystem.flush_all()
+
+    async def _recover(self) -> None:
+        """Finish what a former mount acknowledged and did not."""
+        await self._started.wait()
+        if self._staging is None:
+            return
+        counts = await recover(self._staging, self._writing)
+        if counts != Recovered():
+            log.info(
+                "of a former mount's files %d are in the bucket now, %d are kept as conflicts, "
+                "%d are left for the next mount",
+                counts.uploaded,
+                counts.conflicts,
+                counts.left,
+            )
+
+    async def _drain(self, filesystem: WritableFileSystem) -> None:
+        """Save what is not in the bucket, for as long as that gets on."""
+        patience = self._options.oss_request_timeout_ms / 1000 + DRAIN_SLACK
+        with trio.CancelScope(shield=True) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_drain, filesystem, scope, patience)
+                await filesystem.flush_all()
+                await self._writing.idle.wait()
+                nursery.cancel_scope.cancel()
+        for key in filesystem.unsaved:
+            log.error("%r could not be saved in time: what was written to it is lost", key)
+
+    async def _watch_drain(
+        self, filesystem: WritableFileSystem, scope: trio.CancelScope, patience: float
+    ) -> None:
+        reached, since = self._writing.progress, trio.current_time()
+        while True:
+            await trio.sleep(DRAIN_LOG)
+            log.info("still saving %d files before the end", len(filesystem.unsaved))
+            if self._writing.progress != reached:
+                reached, since = self._writing.progress, trio.current_time()
+            elif trio.current_time() - since > patience:
+                scope.cancel()
+
     async def _watch_signals(
         self,
         signals: AsyncIterator[int],
         nursery: trio.Nursery,
-        filesystem: FileSystem,
+        filesystem: WritableFileSystem,
         client: StoreClient,
     ) -> None:
         async for number in signals:
@@ -289,14 +405,15 @@ class _Daemon:
             else:
                 self._leaving = True
                 log.info("%s: unmounting", signal.Signals(number).name)
-                nursery.start_soon(self._leave, client)
+                nursery.start_soon(self._leave, filesystem, client)
 
-    async def _leave(self, client: StoreClient) -> None:
-        """Take the mount away, then break off what is under way, which ends the serving."""
-        _end_within(LINGER_SECONDS)
+    async def _leave(self, filesystem: WritableFileSystem, client: StoreClient) -> None:
+        """Take the mount away, save, then break off what is under way, which ends the serving."""
         if await _patiently(partial(self._session.unmount, lazily=False)) is False:
             log.info("%s is in use: detaching it", self._options.mountpoint)
             await _patiently(partial(self._session.unmount, lazily=True))
+        await self._drain(filesystem)
+        _end_within(LINGER_SECONDS)
         # A push may wait for a page whose READ waits for the store: that one fails now, and is
         # answered while we still serve.
         self._notifier.close()
@@ -305,7 +422,7 @@ class _Daemon:
             await self._notifier.closed()
         self._serving.cancel()
 
-    def _statistics(self, filesystem: FileSystem, client: StoreClient) -> Mapping[str, Any]:
+    def _statistics(self, filesystem: WritableFileSystem, client: StoreClient) -> Mapping[str, Any]:
         return {
             "inodes": len(filesystem.inodes),
             "budget_limit": self._budget.limit,
@@ -315,6 +432,9 @@ class _Daemon:
             "retries": client.stats.retries,
             "throttled": client.stats.throttled,
             "bytes_read": client.stats.bytes_read,
+            "bytes_written": client.stats.bytes_written,
+            "unsaved_files": len(filesystem.unsaved),
+            "writes_waiting": self._writing.memory.waiting,
             **self._metrics.snapshot(),
         }
 
@@ -400,6 +520,18 @@ def _reserve(total_mem_limit: int) -> tuple[Budget, BlockPool]:
         limit //= 2
 
 
+def _stage(options: MountOptions) -> Staging | None:
+    """Return the directory for random writes, if the user gave one."""
+    if not options.temp_dir or options.ro:
+        return None
+    return Staging(
+        options.temp_dir,
+        largest=options.random_write_max_file_size,
+        free_bytes=options.temp_dir_free_bytes,
+        free_percent=options.temp_dir_free_percent,
+    )
+
+
 def _fuse_options(options: MountOptions) -> set[str]:
     # Percent-encoded: libfuse splits at commas, and pyfuse3 takes ASCII only.
     name = f"oss://{options.bucket}/{quote(options.oss_bucket_prefix)}".rstrip("/")
@@ -409,7 +541,7 @@ def _fuse_options(options: MountOptions) -> set[str]:
         "default_permissions",
         "nosuid",
         "nodev",
-        "ro",
+        *(["ro"] if options.ro else []),
         *options.kernel_words,
     }
     if options.allow_other:

@@ -26,11 +26,13 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
 from ossfs.fuse.handshake import NOTHING
+from ossfs.runtime.failure import FileSystemError
 from ossfs.runtime.metrics import Metrics
 from ossfs.store.errors import StoreError, errno_of
-from ossfs.tree.inodes import Directory, Inode
+from ossfs.tree.inodes import Directory, Inode, Symlink
 from ossfs.tree.names import NAME_MAX
-from ossfs.vfs.filesystem import FileSystem, FileSystemError
+from ossfs.vfs.names import WritableFileSystem
+from ossfs.vfs.xattrs import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ BLOCK_SIZE = 4096
 """st_blksize: what `stat` shows; tools that size buffers by it do better with their own."""
 CAPACITY = 1 << 50
 """Bytes that statfs shows: a bucket has no end, and `df` needs a number (1 PiB)."""
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +58,11 @@ class Presentation:
     dir_mode: int
     negative_timeout: float
     """Seconds for which the kernel remembers a missing name."""
+    read_only: bool = False
+    links: bool = False
+    """Symlink objects are symbolic links."""
+    xattrs: bool = False
+    """Objects tell of themselves in extended attributes; costs two requests a listed entry."""
 
 
 def _guarded(
@@ -61,7 +70,7 @@ def _guarded(
 ) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
     """Let nothing but FUSEError out of a handler."""
     name = handler.__name__
-    on_handle = name in ("open", "read")
+    on_handle = name in ("open", "read", "write", "flush", "fsync")
 
     @functools.wraps(handler)
     async def guard(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -77,6 +86,10 @@ def _guarded(
             if number not in (errno.ENOENT, errno.ESTALE):
                 log.debug("%s failed: %s: %s", name, type(error).__name__, error)
             raise FUSEError(number) from None
+        except OSError as error:  # of the local disk, which staged and spilled bytes need
+            self.metrics.count("disk_errors")
+            log.error("%s failed on the local disk: %s", name, error)
+            raise FUSEError(error.errno if error.errno in _DISK_FULL else errno.EIO) from None
         except trio.Cancelled:
             # The daemon ends: nobody who waits for us is left without an answer.
             raise FUSEError(errno.EIO) from None
@@ -98,7 +111,7 @@ class Operations(pyfuse3.Operations):
 
     def __init__(
         self,
-        filesystem: FileSystem,
+        filesystem: WritableFileSystem,
         presentation: Presentation,
         metrics: Metrics,
         on_nothing: Callable[[], None],
@@ -145,9 +158,79 @@ class Operations(pyfuse3.Operations):
         return self._attributes(await self.filesystem.attributes(inode))
 
     @_guarded
+    async def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> EntryAttributes:
+        # Modes and owners are the mount's: chmod and chown succeed without effect, or `cp -p` and
+        # `tar` would fail.
+        filesystem = self.filesystem
+        if fields.update_size:
+            await filesystem.set_size(inode, attr.st_size, fh)
+        if fields.update_mtime:
+            await filesystem.set_mtime(inode, attr.st_mtime_ns)
+        return self._attributes(filesystem.known(inode))
+
+    @_guarded
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        # Symlink objects are followed, so nothing here is a symbolic link.
-        raise FUSEError(errno.EINVAL)
+        return await self.filesystem.readlink(inode)
+
+    @_guarded
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> EntryAttributes:
+        return self._attributes(await self.filesystem.symlink(parent_inode, name, target))
+
+    @_guarded
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> EntryAttributes:
+        raise FUSEError(errno.EPERM)
+
+    @_guarded
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> EntryAttributes:
+        if not stat.S_ISREG(mode):
+            raise FUSEError(errno.EPERM)
+        inode, handle = await self.filesystem.create(
+            parent_inode, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        )
+        try:
+            await self.filesystem.flush(handle)
+        finally:
+            await self.filesystem.release(handle)
+        return self._attributes(inode)
+
+    @_guarded
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> EntryAttributes:
+        return self._attributes(await self.filesystem.mkdir(parent_inode, name))
+
+    @_guarded
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self.filesystem.unlink(parent_inode, name)
+
+    @_guarded
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self.filesystem.rmdir(parent_inode, name)
+
+    @_guarded
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        await self.filesystem.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
 
     @_guarded
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
@@ -164,9 +247,33 @@ class Operations(pyfuse3.Operations):
 
     @_guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        # ENOSYS makes the kernel stop asking for good; else `ls -l` asks twice an entry.
+        # ENOSYS makes the kernel stop asking for good; else `ls -l` asks twice an entry, and every
+        # write once.
         self.metrics.count("xattr_requests")
-        raise FUSEError(errno.ENOSYS)
+        if not self.presentation.xattrs:
+            raise FUSEError(errno.ENOSYS)
+        if not name.startswith(PREFIX):
+            raise FUSEError(pyfuse3.ENOATTR)
+        try:
+            return (await self.filesystem.extended(inode))[name]
+        except KeyError:
+            raise FUSEError(pyfuse3.ENOATTR) from None
+
+    @_guarded
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        if not self.presentation.xattrs:
+            raise FUSEError(errno.ENOSYS)
+        return sorted(await self.filesystem.extended(inode))
+
+    @_guarded
+    async def setxattr(
+        self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        raise FUSEError(errno.EOPNOTSUPP if self.presentation.xattrs else errno.ENOSYS)
+
+    @_guarded
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        raise FUSEError(errno.EOPNOTSUPP if self.presentation.xattrs else errno.ENOSYS)
 
     @_guarded
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
@@ -201,10 +308,18 @@ class Operations(pyfuse3.Operations):
 
     @_guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
-        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
-            raise FUSEError(errno.EROFS)
-        handle = await self.filesystem.open(inode, direct=bool(flags & os.O_DIRECT))
+        handle = await self.filesystem.open_for(inode, flags, direct=bool(flags & os.O_DIRECT))
         return FileInfo(fh=handle, direct_io=False, keep_cache=True, nonseekable=False)
+
+    @_guarded
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        inode, handle = await self.filesystem.create(
+            parent_inode, name, flags, direct=bool(flags & os.O_DIRECT)
+        )
+        info = FileInfo(fh=handle, direct_io=False, keep_cache=True, nonseekable=False)
+        return info, self._attributes(inode)
 
     @_guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -212,8 +327,22 @@ class Operations(pyfuse3.Operations):
         return cast(bytes, await self.filesystem.read(fh, off, size))
 
     @_guarded
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self.filesystem.write(fh, off, buf)
+
+    @_guarded
+    async def flush(self, fh: int) -> None:
+        if self.presentation.read_only:
+            raise FUSEError(errno.ENOSYS)  # then the kernel does not ask at every close
+        await self.filesystem.flush(fh)
+
+    @_guarded
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self.filesystem.fsync(fh)
+
+    @_guarded
     async def release(self, fh: int) -> None:
-        self.filesystem.close(fh)
+        await self.filesystem.release(fh)
 
     def _attributes(self, inode: Inode) -> EntryAttributes:
         shown = EntryAttributes()
@@ -235,7 +364,8 @@ class Operations(pyfuse3.Operations):
             shown.st_blocks = 0
             shown.st_atime_ns = shown.st_mtime_ns = shown.st_ctime_ns = self._dir_time
         else:
-            shown.st_mode = cast(Any, self._file_mode)
+            link = self.presentation.links and isinstance(inode, Symlink)
+            shown.st_mode = cast(Any, stat.S_IFLNK | 0o777 if link else self._file_mode)
             self._fill_version(shown, inode)
 
     def _fill_version(self, shown: EntryAttributes, inode: Inode) -> None:
@@ -243,7 +373,7 @@ class Operations(pyfuse3.Operations):
         size = inode.size
         shown.st_size = size
         shown.st_blocks = (size + 511) >> 9
-        time_ns = inode.mtime * 1_000_000_000
+        time_ns = inode.mtime_ns
         shown.st_atime_ns = time_ns
         shown.st_mtime_ns = time_ns
         shown.st_ctime_ns = time_ns

@@ -22,9 +22,9 @@ from typing import Protocol
 
 import trio
 
-from ossfs.reading.blocks import BLOCK, Block, BlockPool
+from ossfs.runtime.blocks import BLOCK, Block, BlockPool
 from ossfs.store.api import GetReply
-from ossfs.store.errors import Changed, StoreError, Unavailable
+from ossfs.store.errors import Changed, NotFound, StoreError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +106,7 @@ class Content:
         "cells",
         "etag",
         "failure",
+        "kept",
         "key",
         "prefetching",
         "pushes",
@@ -123,6 +124,8 @@ class Content:
         self.arrived: Callable[[], None] | None = None
         """Called on the loop when a GET that start() began is over."""
         self.failure: Changed | None = None
+        self.kept = False
+        """The object is gone: what is here must last as long as the content."""
         self.prefetching = 0
         self.read_to = 0
         """End of the furthest READ of a sequence under way; other threads look at it."""
@@ -208,13 +211,29 @@ class Content:
             pool.give(block)
         return view
 
+    async def keep(self) -> None:
+        """Have the object's bytes, a block at most, before it is removed, and keep them."""
+        if not self.size:
+            return
+        self.kept = True
+        try:
+            await self.cell(0)
+        except BaseException:
+            self.kept = False
+            raise
+
+    def moved(self, key: bytes, etag: str) -> None:
+        """Read the same bytes from another object from now on: the file was renamed."""
+        self.key = key
+        self.etag = etag
+
     def consume(self, unit: int, cell: Cell, size: int) -> None:
         """Note that `size` bytes went to the kernel; a cell wholly read is not kept.
 
         The kernel keeps the pages, so nobody asks for them again.
         """
         cell.consumed += size
-        if cell.consumed >= cell.size:
+        if cell.consumed >= cell.size and not self.kept:
             self.drop(unit)
 
     def pin(self, cell: Cell) -> None:
@@ -239,6 +258,8 @@ class Content:
 
     def drop_idle(self) -> int:
         """Forget every cell that is here and unpinned; return the bytes the budget got back."""
+        if self.kept:
+            return 0
         return sum(
             self.drop(unit)
             for unit, cell in list(self.cells.items())
@@ -319,17 +340,17 @@ class Content:
         on_filled: Callable[[int], None] | None,
         prefetch: bool,
     ) -> None:
+        key, etag = self.key, self.etag
         try:
             await self._source.fetcher.get_range_into(
-                self.key,
-                offset,
-                buffers,
-                if_match=self.etag,
-                on_filled=on_filled,
-                prefetch=prefetch,
+                key, offset, buffers, if_match=etag, on_filled=on_filled, prefetch=prefetch
             )
-        except Changed as error:
-            self.failure = error
+        except (Changed, NotFound) as error:
+            if self.key != key or self.etag != etag:  # the same bytes, in another place since
+                await self._fetch_into(offset, buffers, on_filled, prefetch)
+                return
+            if isinstance(error, Changed):
+                self.failure = error
             raise
         except StoreError:
             raise

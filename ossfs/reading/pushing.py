@@ -27,8 +27,8 @@ from typing import Protocol
 
 import trio
 
-from ossfs.reading.blocks import BLOCK, SMALL
 from ossfs.reading.content import Cell, Content, Pending
+from ossfs.runtime.blocks import BLOCK, SMALL
 
 GROUP = 16
 """Units between heartbeats: one READ in 16 MiB."""

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ossfs.reading.blocks import BLOCK
 from ossfs.reading.content import Content, Source
 from ossfs.reading.pushing import Pusher
 from ossfs.reading.window import COMFORT, Window
+from ossfs.runtime.blocks import BLOCK
 
 TOLERANCE = 2 * BLOCK
 """Bytes a READ may be off and still continue the sequence (ossfs 2.0, file_prefetching.cpp)."""

@@ -15,6 +15,7 @@ Statuses (docs/OPERATIONS.md repeats them):
 from __future__ import annotations
 
 import errno
+import os
 from enum import IntEnum
 
 
@@ -36,6 +37,14 @@ class UserError(Exception):
         super().__init__(message)
         self.message = message
         self.status = status
+
+
+class FileSystemError(Exception):
+    """An operation on the mount is answered with an errno that does not come from the store."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.errno = number
 
 
 def cause_of(error: BaseException) -> BaseException:

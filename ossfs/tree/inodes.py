@@ -1,9 +1,10 @@
 """Inodes: what the kernel holds numbers of, and the names they hang from.
 
-The key of an object is derived by walking up, so a directory's name is held once. An
-`Inode` never changes the version (ETag) it stands for: an object that changed is a new
-inode under the same name, and the old one lives on, detached, for the handles and the
-kernel pages it has. Directories are their name; they are refreshed in place.
+The key of an object is derived by walking up, so a directory's name is held once and a renamed
+directory is moved in one step. An `Inode` never changes the version (ETag) it stands for but by
+what this mount writes: an object that changed elsewhere is a new inode under the same name, and
+the old one lives on, detached, for the handles and the kernel pages it has. Directories are
+their name; they are refreshed in place.
 
 Invariants:
 - every inode that the kernel knows (lookups > 0) or somebody holds open is in the table;
@@ -31,6 +32,18 @@ ROOT = 1
 """FUSE_ROOT_ID."""
 
 
+class Local(int):
+    """A file's time by our own clock, in nanoseconds, shown until the store has told its own."""
+
+    __slots__ = ()
+
+
+class Chosen(int):
+    """A file's time as utimens set it, in nanoseconds: shown whatever the store says."""
+
+    __slots__ = ()
+
+
 class Inode:
     """A file: one version of one object."""
 
@@ -54,7 +67,7 @@ class Inode:
         self.name = name
         self.size = 0
         self.mtime = 0
-        """Whole seconds since the epoch."""
+        """Seconds since the epoch as the store tells them, or Local or Chosen."""
         self.deadline = 0.0
         """When the attributes stop being fresh, on the monotonic clock."""
         self.lookups = 0
@@ -83,6 +96,12 @@ class Inode:
         self._etag = value
 
     @property
+    def mtime_ns(self) -> int:
+        """Nanoseconds since the epoch."""
+        mtime = self.mtime
+        return mtime * 1_000_000_000 if type(mtime) is int else int(mtime)
+
+    @property
     def attached(self) -> bool:
         """The inode is what its name stands for."""
         return self.parent is None or self.parent.children.get(self.name) is self
@@ -109,11 +128,13 @@ class Symlink(Inode):
 class Directory(Inode):
     """A directory: a common prefix of keys, with or without a marker object."""
 
-    __slots__ = ("children", "listings")
+    __slots__ = ("children", "listings", "marked")
 
     def __init__(self, number: int, parent: Directory | None, name: bytes) -> None:
         super().__init__(number, parent, name)
         self.children: dict[bytes, Inode] = {}
+        self.marked = False
+        """Known to have a marker object, so it stays when its last name goes."""
         self.listings = 0
         """Open handles."""
 
@@ -169,6 +190,26 @@ class InodeTable:
             del parent.children[inode.name]
             self.release(inode)
             self.release(parent)
+
+    def move(self, inode: Inode, parent: Directory, name: bytes) -> None:
+        """Make an attached inode, with all below it, the one that `name` in `parent` stands for."""
+        left = inode.parent
+        assert left is not None
+        if left.children.get(inode.name) is inode:
+            del left.children[inode.name]
+        replaced = parent.children.get(name)
+        parent.children[name] = inode
+        inode.parent, inode.name = parent, name
+        if replaced is not None and replaced is not inode:
+            self.release(replaced)
+        self.release(left)
+
+    def below(self, directory: Directory) -> Iterator[Inode]:
+        """Yield every attached inode under a directory."""
+        for child in directory.children.values():
+            yield child
+            if isinstance(child, Directory):
+                yield from self.below(child)
 
     def forget(self, number: int, lookups: int) -> None:
         """Take back `lookups` of the kernel's lookups."""

@@ -24,6 +24,7 @@ import trio
 
 from ossfs.store.api import ListEntry, ListPage
 from ossfs.store.errors import StoreError
+from ossfs.tree.changes import Asked
 from ossfs.tree.names import PageNames
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Page(NamedTuple):
     """The cookie of each name."""
     previous: int
     """The cookie of the name before the first."""
-    asked: float
+    asked: Asked
     token: str | None
 
     @property
@@ -129,13 +130,14 @@ class _Told:
 class _Ahead:
     """The page being fetched in the background."""
 
-    __slots__ = ("done", "error", "page", "scope", "token")
+    __slots__ = ("asked", "done", "error", "page", "scope", "token")
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, asked: Asked) -> None:
         self.token = token
+        self.asked = asked
         self.scope = trio.CancelScope()
         self.done = trio.Event()
-        self.page: tuple[ListPage, float] | None = None
+        self.page: tuple[ListPage, Asked] | None = None
         self.error: StoreError | None = None
 
 
@@ -147,7 +149,7 @@ class Listing:
         prefix: bytes,
         source: PageSource,
         nursery: trio.Nursery,
-        now: Callable[[], float],
+        now: Callable[[], Asked],
         charge: Callable[[int], None],
         skipped: Callable[[list[bytes]], None],
     ) -> None:
@@ -178,6 +180,12 @@ class Listing:
         self._cancel()
         self._begin()
 
+    @property
+    def asked(self) -> Asked:
+        """When the oldest page that is held was asked for; now if there is none."""
+        pages = [page.asked for page in (self._page, self._ahead) if page is not None]
+        return min([self._now(), *pages])
+
     async def page_at(self, cookie: int) -> tuple[Page, int] | None:
         """Return a page and the index in it of the name after `cookie`, None behind the last name.
 
@@ -203,7 +211,7 @@ class Listing:
     async def _read(self, previous: int, token: str | None) -> Page:
         return self._take(previous, *await self._fetch(b"", token))
 
-    def _take(self, previous: int, raw: ListPage, asked: float) -> Page:
+    def _take(self, previous: int, raw: ListPage, asked: Asked) -> Page:
         """Make a page that has arrived the one being read."""
         names = [Named(name, entry) for name, entry in self._names.names(raw)]
         if self._names.skipped:
@@ -212,11 +220,11 @@ class Listing:
         page = self._page = Page(names, numbers, previous, asked, raw.next_token)
         self._account()
         if raw.next_token is not None:
-            ahead = self._ahead = _Ahead(raw.next_token)
+            ahead = self._ahead = _Ahead(raw.next_token, self._now())
             self._nursery.start_soon(self._fetch_ahead, ahead)
         return page
 
-    async def _fetch(self, start_after: bytes, token: str | None) -> tuple[ListPage, float]:
+    async def _fetch(self, start_after: bytes, token: str | None) -> tuple[ListPage, Asked]:
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             if ahead.token == token:
@@ -233,8 +241,7 @@ class Listing:
     async def _fetch_ahead(self, ahead: _Ahead) -> None:
         try:
             with ahead.scope:
-                asked = self._now()
-                ahead.page = (await self._source(self._prefix, b"", ahead.token), asked)
+                ahead.page = (await self._source(self._prefix, b"", ahead.token), ahead.asked)
         except StoreError as error:
             ahead.error = error
         except Exception:

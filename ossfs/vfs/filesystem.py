@@ -1,4 +1,4 @@
-"""The read-only file system: lookup, attributes, directories, files.
+"""The file system as far as it is read: lookup, attributes, directories, files.
 
 Every name is answered from a fresh inode, or by one full HEAD and, when there is no
 such object, one list of a single key (an implicit directory). The HEAD is the full one,
@@ -8,7 +8,9 @@ make every later GET wrong.
 An object that is found changed is a new inode (see tree.inodes). The operation that
 finds the change on the old inode answers ESTALE once and detaches the name; the kernel
 then repeats the lookup by itself. An inode that is open keeps answering with the
-attributes it was opened with.
+attributes it was opened with. What this mount itself writes or renames stays the same inode: its
+attributes are the writer's while anything is not in the bucket yet, and no answer of the store that
+may be older than our own change is taken for news (see tree.changes).
 
 Everything runs on the trio loop. Between two awaits state is consistent; after an await
 the name may stand for another inode, so results are applied to what is there then.
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,14 +33,18 @@ from ossfs.reading.content import Content, Source
 from ossfs.reading.reader import Reader, Reading
 from ossfs.runtime.budget import Budget
 from ossfs.runtime.clock import Clock
+from ossfs.runtime.failure import FileSystemError
 from ossfs.runtime.metrics import Metrics
 from ossfs.store.api import ListEntry, ListPage, ObjectInfo, ObjectType
 from ossfs.store.errors import Changed, NotFound, StoreError
-from ossfs.tree.inodes import Directory, Inode, InodeTable, Symlink
+from ossfs.tree.changes import Asked, LocalChanges
+from ossfs.tree.inodes import Chosen, Directory, Inode, InodeTable, Symlink
 from ossfs.tree.listing import Listing, Named
 from ossfs.tree.names import KEY_MAX, NAME_MAX
 from ossfs.vfs.kernel import KernelCaches
+from ossfs.vfs.opened import DirectoryHandle, FileHandle, OpenFile, writer_of
 from ossfs.vfs.single_flight import SingleFlight
+from ossfs.writing.api import read_time
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +52,12 @@ DOUBT = 1.0
 """Seconds after which an open proves the attributes of a large object with its first GET."""
 
 
-class FileSystemError(Exception):
-    """An answer with an errno that does not come from the store."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(os.strerror(number))
-        self.errno = number
-
-
 class Lister(Protocol):
     """The calls of the store client that names need."""
 
     async def head(self, key: bytes, *, full: bool = False) -> ObjectInfo: ...
+
+    async def get_symlink(self, key: bytes) -> bytes: ...
 
     async def list_page(
         self,
@@ -72,40 +72,16 @@ class Lister(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long things are believed; seconds."""
+    """What is believed, and what is shown."""
 
     attr_timeout: float
-
-
-class OpenFile:
-    """An inode's open state, shared by its handles."""
-
-    __slots__ = ("content", "handles")
-
-    def __init__(self, content: Content) -> None:
-        self.content = content
-        self.handles = 0
-
-
-class FileHandle:
-    """One open file."""
-
-    __slots__ = ("inode", "reader")
-
-    def __init__(self, inode: Inode, reader: Reader) -> None:
-        self.inode = inode
-        self.reader = reader
-
-
-class DirectoryHandle:
-    """One open directory."""
-
-    __slots__ = ("inode", "listing", "started")
-
-    def __init__(self, inode: Directory, listing: Listing) -> None:
-        self.inode = inode
-        self.listing = listing
-        self.started = False
+    """Seconds for which names and attributes are believed."""
+    links: bool = False
+    """Symlink objects are shown as symbolic links; else as what they name."""
+    preserve_mtime: bool = False
+    """Show the times that user metadata holds, at a HEAD an entry."""
+    kernel_absence: bool = False
+    """The kernel remembers missing names, so it may create one without looking it up again."""
 
 
 class FileSystem:
@@ -137,6 +113,11 @@ class FileSystem:
         self.inodes = InodeTable(prefix)
         self.mounted_at = int(clock.wall())
         """What directories show as their mtime, seconds since the epoch."""
+        self._changes = LocalChanges()
+        self._written: set[Inode] = set()
+        """Inodes that have a writer."""
+        self._asking: Counter[int] = Counter()
+        """Requests about names that are under way, by our last change when they were asked."""
         self._flights: SingleFlight[tuple[int, bytes], Inode] = SingleFlight()
         self._unclaimed: set[Inode] = set()
         self._files: dict[int, FileHandle] = {}
@@ -199,15 +180,24 @@ class FileSystem:
             return inode
         raise FileSystemError(errno.ESTALE)
 
+    def known(self, number: int) -> Inode:
+        """Return the inode as it is known here, without asking; FileSystemError(ESTALE)."""
+        return self._inode(number)
+
     def sweep(self) -> None:
         """Drop inodes found for the kernel that it did not come back for; every few seconds."""
         for inode in self._unclaimed:
             self.inodes.release(inode)
         self._unclaimed.clear()
+        if self._changes:
+            pages = [state.listing.asked.change for state in self._directories.values()]
+            self._changes.forget_until(min([self._changes.last, *pages, *self._asking]))
 
     def fresh(self, inode: Inode) -> bool:
         """Say whether the inode's attributes may be used without asking the store."""
-        return inode.parent is None or self._clock.monotonic() < inode.deadline
+        if inode.parent is None or self._clock.monotonic() < inode.deadline:
+            return True
+        return inode.opened is not None and _unfinished(inode)
 
     def remaining(self, inode: Inode) -> float:
         """Seconds for which the kernel may use the inode's name and attributes.
@@ -216,6 +206,8 @@ class FileSystem:
         """
         if inode.parent is None:
             return self._policy.attr_timeout
+        if inode.opened is not None and writer_of(inode) is not None:
+            return 0.0  # what is written changes them
         return max(0.0, inode.deadline - self._clock.monotonic())
 
     def forget(self, counts: Iterable[tuple[int, int]]) -> None:
@@ -228,25 +220,81 @@ class FileSystem:
         return await self._flights.run((parent.number, name), lambda: self._resolve(parent, name))
 
     async def _resolve(self, parent: Directory, name: bytes) -> Inode:
-        key = parent.key + name
-        if len(key) > KEY_MAX:
+        if len(parent.key) + len(name) > KEY_MAX:
             raise FileSystemError(errno.ENAMETOOLONG)
-        if not _is_utf8(name):
+        if not is_utf8(name):
             raise FileSystemError(errno.ENOENT)  # no key of OSS can be named so
-        asked = self._clock.monotonic()
+        while True:
+            asked = self._asked()
+            self._asking[asked.change] += 1
+            try:
+                found = await self._ask(parent, name, asked)
+            finally:
+                self._asking[asked.change] -= 1
+                if not self._asking[asked.change]:
+                    del self._asking[asked.change]
+            if found is not None:
+                return found
+            # We changed the name ourselves meanwhile: the answer may be from before that.
+            child = parent.children.get(name)
+            if child is not None and self.fresh(child):
+                return child
+
+    async def _ask(self, parent: Directory, name: bytes, asked: Asked) -> Inode | None:
+        """Ask the store once; None when the answer may be older than our own last change."""
+        key = parent.key + name
+        deadline = asked.at + self._policy.attr_timeout
         try:
             info = await self._store.head(key, full=True)
-        except NotFound:
+        except NotFound as error:
+            if self._policy.links and error.code == "SymlinkTargetNotExist":
+                info = ObjectInfo(0, int(self._clock.wall()), "", ObjectType.SYMLINK)
+                return await self._adopt_link(parent, name, info, asked)
             page = await self._store.list_page(key + b"/", delimiter=b"", max_keys=1)
+            if self._changed_since(parent, name, asked):
+                return None
             if not page.entries:
                 child = parent.children.get(name)
                 if child is not None:
                     self.inodes.detach(child)
                 raise FileSystemError(errno.ENOENT) from None
-            return self._adopt_directory(parent, name, asked + self._policy.attr_timeout)
+            found = self._adopt_directory(parent, name, deadline)
+            assert isinstance(found, Directory)
+            found.marked = found.marked or page.entries[0].key == key + b"/"
+            return found
+        if self._policy.links and info.type is ObjectType.SYMLINK:
+            return await self._adopt_link(parent, name, info, asked)
+        if self._changed_since(parent, name, asked):
+            return None
         kind = Symlink if info.type is ObjectType.SYMLINK else Inode
-        deadline = asked + self._policy.attr_timeout
-        return self._adopt_file(parent, name, info.size, info.mtime, info.etag, kind, deadline)
+        inode = self._adopt_file(parent, name, info.size, info.mtime, info.etag, kind, deadline)
+        chosen = read_time(info.metadata) if self._policy.preserve_mtime else None
+        if chosen is not None and type(inode.mtime) is int:
+            inode.mtime = Chosen(chosen)
+        return inode
+
+    async def _adopt_link(
+        self, parent: Directory, name: bytes, info: ObjectInfo, asked: Asked
+    ) -> Inode | None:
+        target = await self._store.get_symlink(parent.key + name)
+        if self._changed_since(parent, name, asked):
+            return None
+        return self._link(parent, name, target, info, asked)
+
+    def _link(
+        self, parent: Directory, name: bytes, target: bytes, info: ObjectInfo, asked: Asked
+    ) -> Inode:
+        size = len(relative(parent.key, target))
+        deadline = asked.at + self._policy.attr_timeout
+        # Of a link only its target counts, so that is its version.
+        version = "link-" + target.decode(errors="replace")
+        return self._adopt_file(parent, name, size, info.mtime, version, Symlink, deadline)
+
+    def _changed_since(self, parent: Directory, name: bytes, asked: Asked) -> bool:
+        child = parent.children.get(name)
+        if child is not None and child.opened is not None and _unfinished(child):
+            return True
+        return self._changes.since(parent, name, asked)
 
     def _adopt_file(
         self,
@@ -265,30 +313,42 @@ class FileSystem:
         elif not inode.etag:
             inode.etag = etag
         inode.size = size
-        inode.mtime = mtime
+        if type(inode.mtime) is not Chosen:
+            inode.mtime = mtime
         inode.deadline = deadline
         return inode
 
-    def _adopt_directory(self, parent: Directory, name: bytes, deadline: float) -> Inode:
+    def _adopt_directory(self, parent: Directory, name: bytes, deadline: float) -> Directory:
         inode = parent.children.get(name)
         if not isinstance(inode, Directory):
             inode = self.inodes.add(Directory, parent, name)
+            assert isinstance(inode, Directory)
         inode.deadline = deadline
         return inode
 
     def _adopt_named(
-        self, parent: Directory, name: bytes, entry: ListEntry | None, deadline: float
-    ) -> Inode:
-        """Take a listing's word for a name; never older than what is known."""
+        self, parent: Directory, name: bytes, entry: ListEntry | None, asked: Asked, deadline: float
+    ) -> Inode | None:
+        """Take a listing's word for a name; never older than what is known.
+
+        None: we removed the name ourselves after the page was asked for.
+        """
         inode = parent.children.get(name)
-        if inode is not None and inode.deadline > deadline:
+        if inode is not None and (
+            inode.deadline > deadline or (inode.opened is not None and _unfinished(inode))
+        ):
+            return inode
+        if self._changes and self._changes.since(parent, name, asked):
             return inode
         if entry is None:
             return self._adopt_directory(parent, name, deadline)
         if not entry.symlink:
-            return self._adopt_file(
+            inode = self._adopt_file(
                 parent, name, entry.size, entry.mtime, entry.etag, Inode, deadline
             )
+            if self._policy.preserve_mtime:
+                inode.deadline = 0.0  # its time is in its metadata, of which a listing says nothing
+            return inode
         # Size and ETag of the entry are the link's own: leave both to a full HEAD.
         if not isinstance(inode, Symlink):
             inode = self.inodes.add(Symlink, parent, name)
@@ -300,16 +360,21 @@ class FileSystem:
     def open_directory(self, number: int) -> int:
         """Open a directory for listing; return the handle."""
         directory = self._directory(number)
+
+        async def source(prefix: bytes, start_after: bytes, token: str | None) -> ListPage:
+            return await self._list_from(state, prefix, start_after, token)
+
         listing = Listing(
             directory.key,
-            self._list_from,
+            source,
             self._nursery,
-            self._clock.monotonic,
+            self._asked,
             self._budget.charge,
             self._skip,
         )
+        state = DirectoryHandle(directory, listing)
         handle = self._new_handle()
-        self._directories[handle] = DirectoryHandle(directory, listing)
+        self._directories[handle] = state
         directory.listings += 1
         return handle
 
@@ -343,10 +408,12 @@ class FileSystem:
         page, index = found
         names, numbers = page.names, page.numbers
         adopt = self._adopt_named
-        deadline = page.asked + self._policy.attr_timeout  # one float for all of them
+        deadline = page.asked.at + self._policy.attr_timeout  # one float for all of them
         named: Named
         for named, number in zip(names[index:], numbers[index:], strict=True):
-            inode = adopt(directory, named.name, named.entry, deadline)
+            inode = adopt(directory, named.name, named.entry, page.asked, deadline)
+            if inode is None:
+                continue
             if not emit(named.name, inode, number + 2):
                 self.inodes.release(inode)
                 return
@@ -360,8 +427,32 @@ class FileSystem:
         directory.listings -= 1
         self.inodes.release(directory)
 
-    async def _list_from(self, prefix: bytes, start_after: bytes, token: str | None) -> ListPage:
-        return await self._store.list_page(prefix, start_after=start_after, token=token)
+    async def _list_from(
+        self, state: DirectoryHandle, prefix: bytes, start_after: bytes, token: str | None
+    ) -> ListPage:
+        """Return a page of the store with the files in it that are not in the bucket yet."""
+        after = state.bounds.get(token, b"") if token is not None else start_after
+        page = await self._store.list_page(prefix, start_after=start_after, token=token)
+        last = b""
+        if page.next_token is not None:
+            ends = [ends[-1:] for ends in (page.prefixes, [e.key for e in page.entries[-1:]])]
+            last = max((end[0] for end in ends if end), default=after)
+            state.bounds[page.next_token] = last
+        new = [
+            ListEntry(inode.key, inode.size, 0, "")
+            for inode in self._written
+            if inode.parent is state.inode and inode.attached and _unfinished(inode)
+        ]
+        if not new:
+            return page
+        there = {entry.key for entry in page.entries}
+        new = [
+            entry
+            for entry in new
+            if entry.key not in there and after < entry.key and (not last or entry.key <= last)
+        ]
+        entries = sorted([*page.entries, *new]) if new else page.entries
+        return ListPage(entries, page.prefixes, page.next_token)
 
     def _skip(self, keys: list[bytes]) -> None:
         self._metrics.count("unspeakable_keys", len(keys))
@@ -394,21 +485,19 @@ class FileSystem:
             raise FileSystemError(errno.EISDIR)
         if not inode.attached:
             raise FileSystemError(errno.ESTALE)
-        if not inode.etag:
+        if not inode.etag and writer_of(inode) is None:
             await self.attributes(number)
-        opened = inode.opened
-        if not isinstance(opened, OpenFile):
-            opened = OpenFile(Content(self._source, inode.key, inode.size, inode.etag))
-            inode.opened = opened
-        opened.handles += 1
-        handle = self._new_handle()
-        reader = self._reading.open(opened.content, number, direct=direct)
-        self._files[handle] = FileHandle(inode, reader)
+        handle, file = self._opened(inode, direct=direct)
+        if writer_of(inode) is not None:
+            return handle
+        reader = self._reader(file)
         age = self._policy.attr_timeout - (inode.deadline - self._clock.monotonic())
         if not inode.served and (reader.whole or age > DOUBT):
             try:
                 await reader.prove()
             except BaseException as error:
+                if file.reader is not reader:  # we replaced the version ourselves meanwhile
+                    return handle
                 self.close(handle)
                 if isinstance(error, StoreError):
                     self._went_wrong(inode, error)
@@ -418,25 +507,71 @@ class FileSystem:
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Return bytes of an open file; good until the caller awaits, short only at its end."""
         file = self._files[handle]
-        try:
-            data = await file.reader.read(offset, size)
-        except StoreError as error:
-            self._went_wrong(file.inode, error)
-            raise
-        file.inode.served = True
-        return data
+        while True:
+            writer = file.opened.writer
+            if writer is not None:
+                own = await writer.read(offset, size)
+                if own is not None:
+                    return own
+            reader = self._reader(file)
+            try:
+                data = await reader.read(offset, size)
+            except StoreError as error:
+                if file.reader is not reader:  # we replaced the version ourselves meanwhile
+                    continue
+                self._went_wrong(file.inode, error)
+                raise
+            file.inode.served = True
+            return data
 
     def close(self, handle: int) -> None:
         """End a handle; with the last one of an inode what was fetched is dropped."""
         file = self._files.pop(handle)
-        file.reader.close()
-        opened = file.inode.opened
-        assert isinstance(opened, OpenFile)
-        opened.handles -= 1
-        if not opened.handles:
+        if file.reader is not None:
+            file.reader.close()
+        file.opened.handles.discard(file)
+        self._let_go(file.inode, file.opened)
+
+    def _opened(self, inode: Inode, *, direct: bool) -> tuple[int, FileHandle]:
+        """Add a handle to an inode."""
+        opened = inode.opened
+        if not isinstance(opened, OpenFile):
+            opened = inode.opened = OpenFile()
+        file = FileHandle(inode, opened, direct=direct)
+        opened.handles.add(file)
+        handle = self._new_handle()
+        self._files[handle] = file
+        return handle, file
+
+    def _reader(self, file: FileHandle) -> Reader:
+        """Return the handle's reader of the version in the bucket."""
+        if file.reader is None:
+            opened, inode = file.opened, file.inode
+            if opened.content is None:
+                base = opened.writer.base if opened.writer is not None else None
+                size = base.size if base is not None else inode.size
+                etag = base.etag if base is not None else inode.etag
+                opened.content = Content(self._source, inode.key, size, etag)
+            file.reader = self._reading.open(opened.content, inode.number, direct=file.direct)
+        return file.reader
+
+    def _forget_version(self, opened: OpenFile) -> None:
+        """Let the handles read anew: this mount has put another version in the bucket."""
+        for file in opened.handles:
+            if file.reader is not None:
+                file.reader.close()
+                file.reader = None
+        if opened.content is not None:
             opened.content.drop_all()
-            file.inode.opened = None
-            self.inodes.release(file.inode)
+            opened.content = None
+
+    def _let_go(self, inode: Inode, opened: OpenFile) -> None:
+        """Drop an inode's open state once nobody needs it."""
+        if opened.handles or opened.writer is not None:
+            return
+        self._forget_version(opened)
+        inode.opened = None
+        self.inodes.release(inode)
 
     def _went_wrong(self, inode: Inode, error: StoreError) -> None:
         """Drop the name of an object that is another one by now, here and in the kernel."""
@@ -450,6 +585,9 @@ class FileSystem:
         self._kernel.drop_attributes(inode.number)
 
     # Helpers
+
+    def _asked(self) -> Asked:
+        return Asked(self._changes.last, self._clock.monotonic())
 
     def _new_handle(self) -> int:
         handle = self._next_handle
@@ -469,9 +607,24 @@ class FileSystem:
         return inode
 
 
-def _is_utf8(name: bytes) -> bool:
+def is_utf8(name: bytes) -> bool:
     try:
         name.decode()
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _unfinished(inode: Inode) -> bool:
+    """Say whether an open inode's bytes are not all in the bucket, so only its writer knows it."""
+    writer = writer_of(inode)
+    return writer is not None and writer.dirty and writer.failure is None
+
+
+def relative(directory: bytes, key: bytes) -> bytes:
+    """Return the path from a directory (its key, with the slash) to what a key names."""
+    here, there = directory.split(b"/")[:-1], key.split(b"/")
+    common = 0
+    while common < min(len(here), len(there) - 1) and here[common] == there[common]:
+        common += 1
+    return b"/".join([b".."] * (len(here) - common) + there[common:])

@@ -24,10 +24,10 @@ import trio
 import trio.testing
 from hypothesis import strategies as st
 
-from ossfs.reading.blocks import BLOCK
+from ossfs.runtime.blocks import BLOCK
+from ossfs.runtime.failure import FileSystemError
 from ossfs.store.errors import Changed, NotFound
 from ossfs.tree.inodes import ROOT, Directory, Inode
-from ossfs.vfs.filesystem import FileSystemError
 from tests.model.bucket import DIRECTORY, NOTHING, Bucket, Version, shown, stands_for
 from tests.support.core import MIB, Core, core, run
 

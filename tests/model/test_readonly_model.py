@@ -10,9 +10,9 @@ import hypothesis
 import trio
 from hypothesis import strategies as st
 
+from ossfs.runtime.failure import FileSystemError
 from ossfs.store.errors import Changed
 from ossfs.tree.inodes import ROOT
-from ossfs.vfs.filesystem import FileSystemError
 from tests.support.core import Core, core, run
 
 TIMEOUT = 10.0

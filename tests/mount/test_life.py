@@ -38,12 +38,13 @@ def test_umount_ends_the_process(bucket: oss2.Bucket, mount: MountMaker) -> None
 def test_a_busy_mount_can_be_told_to_end(bucket: oss2.Bucket, mount: MountMaker) -> None:
     bucket.put_object("file", b"1")
     mounted = mount()
-    with (mounted.path / "file").open("rb") as held:
-        assert run("umount", mounted.path, check=False).returncode != 0
-        os.kill(mounted.pid, signal.SIGTERM)
-        mounted.wait()
-        assert not mounted.mounted
-        del held
+    held = os.open(mounted.path / "file", os.O_RDONLY)
+    assert run("umount", mounted.path, check=False).returncode != 0
+    os.kill(mounted.pid, signal.SIGTERM)
+    mounted.wait()
+    assert not mounted.mounted
+    with pytest.raises(OSError, match="not connected"):  # nobody is left to take the FLUSH
+        os.close(held)
 
 
 def test_ending_while_a_read_is_under_way_does_not_wait_for_it(
@@ -137,11 +138,13 @@ def test_the_end_of_a_mount_detached_earlier_leaves_the_next_one_alone(
     mounted = mount()
     earlier = mounted.pid
     departure = mounts.Departure([earlier])
-    with (mounted.path / "file").open("rb"):
-        run("umount", "-l", mounted.path)
-        mounted.mount()
-        os.kill(earlier, signal.SIGTERM)
-        assert departure.wait(PROMPTLY_S) == []
+    held = os.open(mounted.path / "file", os.O_RDONLY)
+    run("umount", "-l", mounted.path)
+    mounted.mount()
+    os.kill(earlier, signal.SIGTERM)
+    assert departure.wait(PROMPTLY_S) == []
+    with pytest.raises(OSError, match="not connected"):
+        os.close(held)
     assert run("cat", mounted.path / "file").stdout == b"1"
 
 

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
 import trio.testing
 
-from ossfs.reading.blocks import BLOCK, BlockPool
 from ossfs.reading.content import Source
 from ossfs.reading.reader import Reading, ReadingLimits
+from ossfs.runtime.blocks import BLOCK, BlockPool
 from ossfs.runtime.budget import Budget
+from ossfs.runtime.failure import FileSystemError
 from ossfs.runtime.metrics import Metrics
-from ossfs.store.api import ListPage
+from ossfs.store.api import Capabilities, ListPage
 from ossfs.store.client import StoreClient
+from ossfs.store.errors import NotFound
 from ossfs.store.faulty import FaultyStore
 from ossfs.store.memory import MemoryStore
 from ossfs.store.runner import InlineRunner
 from ossfs.tree.inodes import ROOT, Inode
-from ossfs.vfs.filesystem import FileSystem, Policy
+from ossfs.vfs.files import WritePolicy
+from ossfs.vfs.filesystem import Policy
+from ossfs.vfs.names import WritableFileSystem
+from ossfs.writing.context import Writing, WritingLimits
+from ossfs.writing.memory import Memory
+from ossfs.writing.modes import Modes
+from ossfs.writing.spill import Spill
+from ossfs.writing.staging import Staging
 
 MIB = 1 << 20
+SCALED = Capabilities(minimum_part=100, maximum_copy_part=MIB)
+"""OSS's limits, scaled down to what a test can move."""
 
 
 class TrioClock:
@@ -55,6 +71,7 @@ class SmallPages:
 
     def __init__(self, client: StoreClient, size: int) -> None:
         self.head = client.head
+        self.get_symlink = client.get_symlink
         self._client = client
         self._size = size
 
@@ -75,8 +92,17 @@ class Core:
         prefix: bytes,
         page: int,
         gate: Callable[[str, bytes], Awaitable[None]] | None,
+        capabilities: Capabilities,
+        part: int,
+        quota: int,
+        spill: Path,
+        stage: Path | None,
+        appendable: bool,
+        switch_up_to: int,
+        policy: Policy,
+        writes: WritePolicy,
     ) -> None:
-        self.bucket = MemoryStore()
+        self.bucket = MemoryStore(capabilities=capabilities)
         self.store = FaultyStore(self.bucket, monotonic=trio.current_time)
         runner = InlineRunner(gate) if gate is not None else InlineRunner()
         self.client = StoreClient(self.store, request_timeout=30, runner=runner)
@@ -87,11 +113,28 @@ class Core:
         self.budget.add_reclaimer(self.reading.reclaim)
         self.kernel = RecordingKernel()
         self.metrics = Metrics()
-        self.fs = FileSystem(
+        self.spill = Spill(str(spill), 64 * MIB)
+        self.memory = Memory(
+            self.source.pool, self.budget, self.spill, quota=quota or memory // 2, most_waiting=16
+        )
+        limits_of_writing = WritingLimits(part=part, concurrency=8, copy_concurrency=8)
+        self.writing = Writing(
+            self.client, self.memory, limits_of_writing, nursery, trio.current_time
+        )
+        self.staging = None
+        if stage is not None:
+            self.staging = Staging(str(stage), largest=1 << 40, free_bytes=0, free_percent=0)
+        marks = map(str, itertools.count(1))
+        self.fs = WritableFileSystem(
+            self.client,
+            self.writing,
+            Modes(self.writing, self.staging, appendable, switch_up_to),
+            writes,
+            lambda: next(marks),
             SmallPages(self.client, page),
             self.reading,
             prefix=prefix,
-            policy=Policy(attr_timeout=attr_timeout),
+            policy=dataclasses.replace(policy, attr_timeout=attr_timeout),
             clock=TrioClock(),
             budget=self.budget,
             metrics=self.metrics,
@@ -142,6 +185,37 @@ class Core:
             self.fs.close_directory(opened)
         return found
 
+    async def write(self, path: bytes, data: bytes, flags: int = os.O_WRONLY | os.O_TRUNC) -> None:
+        """Open or create, write at once, and close a file."""
+        directory, _, name = path.rpartition(b"/")
+        parent = (await self.walk(directory)).number if directory else ROOT
+        try:
+            found = await self.fs.lookup(parent, name)
+            handle = await self.fs.open_for(found.number, flags)
+        except FileSystemError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            _, handle = await self.fs.create(parent, name, flags | os.O_CREAT)
+        try:
+            at = (await self.walk(path)).size if flags & os.O_APPEND else 0
+            await self.fs.write(handle, at, data)
+            await self.fs.flush(handle)
+        finally:
+            await self.fs.release(handle)
+
+    def stored(self, key: bytes) -> bytes | None:
+        """Return an object's bytes as the bucket has them, None if there is no such object."""
+        try:
+            info = self.bucket.head(key, deadline=time.monotonic() + 60)
+        except NotFound:
+            return None
+        data = bytearray(info.size)
+        if data:
+            self.bucket.get_range_into(
+                key, 0, [memoryview(data)], if_match=None, deadline=time.monotonic() + 60
+            )
+        return bytes(data)
+
     async def contents(self, path: bytes) -> bytes:
         """Open, read whole and close a file."""
         handle = self.fs.open
@@ -168,7 +242,17 @@ async def core(
     prefix: bytes = b"",
     page: int = 1_000,
     gate: Callable[[str, bytes], Awaitable[None]] | None = None,
+    capabilities: Capabilities = SCALED,
+    part: int = MIB,
+    quota: int = 0,
+    spill: Path = Path("/var/tmp"),
+    stage: Path | None = None,
+    appendable: bool = False,
+    switch_up_to: int = 0,
+    policy: Policy = Policy(attr_timeout=0),  # noqa: B008 - a frozen value
+    writes: WritePolicy = WritePolicy(),  # noqa: B008 - a frozen value
 ) -> AsyncIterator[Core]:
+    """`part` is the size of an upload's parts; `stage` a directory for random writes."""
     async with trio.open_nursery() as nursery:
         yield Core(
             nursery,
@@ -178,6 +262,15 @@ async def core(
             prefix=prefix,
             page=page,
             gate=gate,
+            capabilities=capabilities,
+            part=part,
+            quota=quota,
+            spill=spill,
+            stage=stage,
+            appendable=appendable,
+            switch_up_to=switch_up_to,
+            policy=policy,
+            writes=writes,
         )
         nursery.cancel_scope.cancel()
 

@@ -13,9 +13,9 @@ import pytest
 import trio
 
 from ossfs.fuse.operations import Operations, Presentation
+from ossfs.runtime.failure import FileSystemError
 from ossfs.runtime.metrics import Metrics
 from ossfs.store import errors
-from ossfs.vfs.filesystem import FileSystemError
 from tests.support.core import Core, core, run
 
 LOOKS = Presentation(uid=1, gid=2, file_mode=0o644, dir_mode=0o755, negative_timeout=0)

@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from ossfs.reading.blocks import BLOCK, SMALL
 from ossfs.reading.content import Content
+from ossfs.runtime.blocks import BLOCK, SMALL
 from ossfs.store.errors import Changed, StoreError, Truncated, Unavailable
 from ossfs.store.plan import Raise, Rule, TruncateBody
 from tests.support.core import Core, core, run

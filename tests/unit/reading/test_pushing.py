@@ -8,9 +8,9 @@ from typing import NamedTuple
 import trio
 import trio.testing
 
-from ossfs.reading.blocks import BLOCK, SMALL
 from ossfs.reading.content import Content
 from ossfs.reading.pushing import DEPTH, GROUP, NEAR, PATIENCE, Pusher
+from ossfs.runtime.blocks import BLOCK, SMALL
 from tests.support.core import Core, core, run
 
 UNITS = (DEPTH + 2) * GROUP

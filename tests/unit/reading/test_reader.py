@@ -11,10 +11,10 @@ import pytest
 import trio
 import trio.testing
 
-from ossfs.reading.blocks import BLOCK
 from ossfs.reading.content import Content
 from ossfs.reading.pushing import GROUP, Pusher
 from ossfs.reading.reader import QUIET, Reader, ReadingLimits
+from ossfs.runtime.blocks import BLOCK
 from ossfs.store.errors import Changed, StoreError, Unavailable
 from ossfs.store.plan import Raise, Rule
 from tests.support.core import MIB, Core, core, run

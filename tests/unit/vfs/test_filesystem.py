@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 import trio
 
+from ossfs.runtime.failure import FileSystemError
 from ossfs.store.errors import Changed, Unavailable
 from ossfs.store.plan import Raise, Rule
 from ossfs.tree.inodes import ROOT, Directory
-from ossfs.vfs.filesystem import FileSystemError
 from tests.support.core import MIB, core, run
 
 

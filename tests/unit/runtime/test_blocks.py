@@ -6,7 +6,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossfs.reading.blocks import BLOCK, SMALL, Block, BlockPool
+from ossfs.runtime.blocks import BLOCK, SMALL, Block, BlockPool
 from ossfs.runtime.budget import Budget
 from tests.support.core import run
 

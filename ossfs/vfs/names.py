@@ -1,0 +1,357 @@
+"""Names that change: directories, removal, links and renames.
+
+A bucket knows neither directories nor renames. A directory is a marker object or the keys below
+it; one whose last key we take away gets a marker, for only rmdir may end it. A rename is a copy
+and a delete: the old name is given up only when the copy is whole, and what the new name stood
+for is there until then.
+
+Files that are open stay usable. A removed file's writer keeps its bytes, its readers what they
+hold, small files whole. A renamed file is completed under its old name; its handles go on under
+the new one.
+
+On the trio loop; see vfs.filesystem for what holds between awaits. The kernel locks the directories
+of a name that changes, so two changes of one name never meet here; everything below a directory
+goes on while that is renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from ossfs.reading.content import Content
+from ossfs.runtime.blocks import BLOCK
+from ossfs.runtime.failure import FileSystemError
+from ossfs.store.api import MARK, ObjectInfo, ObjectType, PutOptions, PutReply
+from ossfs.store.errors import Changed, Exists, NotFound, StoreError
+from ossfs.tree.inodes import Chosen, Directory, Inode, Symlink
+from ossfs.vfs.files import WritableFiles
+from ossfs.vfs.filesystem import relative
+from ossfs.vfs.opened import OpenFile, writer_of
+from ossfs.vfs.xattrs import extended
+from ossfs.writing.api import Writer
+from ossfs.writing.copying import copy_object
+from ossfs.writing.moving import MoveFailed, move_tree
+
+log = logging.getLogger(__name__)
+
+NOREPLACE = 1
+"""RENAME_NOREPLACE of renameat2(2)."""
+DIRECTORY_TYPE = "application/x-directory"
+"""Content-Type of a marker object."""
+
+
+class WritableFileSystem(WritableFiles):
+    """The whole file system."""
+
+    # Directories
+
+    async def mkdir(self, parent: int, name: bytes) -> Inode:
+        """Make a directory, which is a marker object; counted as one lookup."""
+        directory = self._directory(parent)
+        self._check_name(directory, name)
+        if await self._there(directory, name) is not None:
+            raise FileSystemError(errno.EEXIST)
+        await self._mark(directory.key + name + b"/", new=True)
+        made = self._adopt_directory(
+            directory, name, self._clock.monotonic() + self._policy.attr_timeout
+        )
+        made.marked = True
+        made.lookups += 1
+        self._changes.note(directory, name)
+        return made
+
+    async def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove a directory that holds nothing, here and in the bucket."""
+        directory = self._directory(parent)
+        child = await self._needed(directory, name)
+        if not isinstance(child, Directory):
+            raise FileSystemError(errno.ENOTDIR)
+        await self._check_empty(child)
+        await self._client.delete(child.key)
+        self._detach(child)
+        await self._keep_alive(directory)
+
+    async def _check_empty(self, directory: Directory) -> None:
+        if any(self._is_in(inode, directory) for inode in self._written if inode.attached):
+            raise FileSystemError(errno.ENOTEMPTY)
+        page = await self._client.list_page(directory.key, delimiter=b"", max_keys=2)
+        if any(entry.key != directory.key for entry in page.entries):
+            raise FileSystemError(errno.ENOTEMPTY)
+
+    async def _mark(self, key: bytes, *, new: bool) -> None:
+        """Make a directory's marker; `new`: FileSystemError(EEXIST) if there is one."""
+        mark = self._new_mark() if new else ""
+        metadata = {MARK: mark} if mark else {}
+        options = PutOptions(DIRECTORY_TYPE, metadata, forbid_overwrite=new)
+        try:
+            await self._client.put(key, [], options, expect=self._writing.expected(0, 0, options))
+        except Exists:
+            raise FileSystemError(errno.EEXIST) from None
+
+    async def _keep_alive(self, directory: Directory) -> None:
+        """Give a directory a marker when its last key has gone: only rmdir may end it.
+
+        What this fails with is only logged: the change itself is done.
+        """
+        if directory.parent is None or directory.marked or directory.children:
+            return
+        try:
+            page = await self._client.list_page(directory.key, delimiter=b"", max_keys=1)
+            if not page.entries:
+                await self._mark(directory.key, new=False)
+            directory.marked = not page.entries or page.entries[0].key == directory.key
+        except StoreError as error:
+            log.warning("the empty directory %r may vanish: %s", directory.key, error)
+
+    # Removal
+
+    async def unlink(self, parent: int, name: bytes) -> None:
+        """Remove a file; whoever has it open keeps what the module docstring says."""
+        directory = self._directory(parent)
+        child = await self._needed(directory, name)
+        if isinstance(child, Directory):
+            raise FileSystemError(errno.EISDIR)
+        await self._give_up(child)
+        try:
+            await self._client.delete(child.key)
+        except BaseException as error:
+            self._not_given_up(child, error)
+            raise
+        self._detach(child)
+        await self._keep_alive(directory)
+
+    async def _give_up(self, inode: Inode) -> None:
+        """Prepare an inode for the end of its object."""
+        writer = writer_of(inode)
+        if writer is not None:
+            await writer.discard()
+            return
+        opened = inode.opened
+        if not isinstance(opened, OpenFile) or inode.size > BLOCK or not opened.handles:
+            return
+        if opened.content is None:
+            opened.content = Content(self._source, inode.key, inode.size, inode.etag)
+        try:
+            await opened.content.keep()
+        except StoreError as error:
+            log.info("%r is removed while it is open, and could not be kept: %s", inode.key, error)
+
+    def _not_given_up(self, inode: Inode, error: BaseException) -> None:
+        """The object is still there, but its writer has stopped: that must not pass unnoticed."""
+        writer = writer_of(inode)
+        if writer is not None:
+            reason = error if isinstance(error, Exception) else FileSystemError(errno.EIO)
+            writer.failure = writer.failure or reason
+            self._look_at(inode, writer)
+
+    def _detach(self, inode: Inode) -> None:
+        """Take a name away here."""
+        parent = inode.parent
+        assert parent is not None
+        self._changes.note(parent, inode.name)
+        if isinstance(inode, Directory):
+            for child in list(inode.children.values()):
+                self._detach(child)
+        if inode.attached:
+            self.inodes.detach(inode)
+
+    # Links
+
+    async def symlink(self, parent: int, name: bytes, path: bytes) -> Inode:
+        """Make a symlink object; `path` is relative and stays inside the mount."""
+        if not self._policy.links:
+            raise FileSystemError(errno.ENOTSUP)
+        directory = self._directory(parent)
+        self._check_name(directory, name)
+        target = resolved(directory.key, self.inodes.root.key, path)
+        if await self._there(directory, name) is not None:
+            raise FileSystemError(errno.EEXIST)
+        await self._client.put_symlink(directory.key + name, target)
+        self._changes.note(directory, name)
+        asked = self._asked()
+        info = ObjectInfo(0, int(self._clock.wall()), "")
+        inode = self._link(directory, name, target, info, asked)
+        inode.lookups += 1
+        return inode
+
+    async def readlink(self, number: int) -> bytes:
+        """Return the path that a symbolic link shows."""
+        inode = self._inode(number)
+        if not isinstance(inode, Symlink) or not self._policy.links or inode.parent is None:
+            raise FileSystemError(errno.EINVAL)
+        return relative(inode.parent.key, await self._client.get_symlink(inode.key))
+
+    async def extended(self, number: int) -> Mapping[bytes, bytes]:
+        """Return what the object of a file tells of itself; nothing for a directory."""
+        inode = self._inode(number)
+        if isinstance(inode, Directory) or not inode.attached:
+            return {}
+        try:
+            return extended(await self._client.head(inode.key, full=True))
+        except NotFound:
+            return {}  # it is still being written
+
+    # Renames
+
+    async def rename(
+        self, old_parent: int, old_name: bytes, new_parent: int, new_name: bytes, flags: int
+    ) -> None:
+        """Give a file or directory another name, replacing what POSIX lets it replace."""
+        if flags & ~NOREPLACE:
+            raise FileSystemError(errno.EINVAL)
+        source_parent, target_parent = self._directory(old_parent), self._directory(new_parent)
+        self._check_name(target_parent, new_name)
+        source = await self._needed(source_parent, old_name)
+        target = await self._there(target_parent, new_name, sure=bool(flags & NOREPLACE))
+        if target is source:
+            return
+        if target is not None and flags & NOREPLACE:
+            raise FileSystemError(errno.EEXIST)
+        if isinstance(source, Directory):
+            await self._rename_directory(source, target_parent, new_name, target)
+        else:
+            if isinstance(target, Directory):
+                raise FileSystemError(errno.EISDIR)
+            mark = self._new_mark() if flags & NOREPLACE else ""
+            await self._rename_file(source, target_parent, new_name, target, mark)
+        await self._keep_alive(source_parent)
+
+    async def _rename_file(
+        self, source: Inode, parent: Directory, name: bytes, target: Inode | None, mark: str
+    ) -> None:
+        old, new = source.key, parent.key + name
+        async with AsyncExitStack() as stack:
+            writer = writer_of(source)
+            if writer is not None:
+                await stack.enter_async_context(writer.still())
+            info = await self._describe(source, writer)
+            if target is not None:
+                await self._give_up(target)
+            try:
+                chosen = source.mtime if type(source.mtime) is Chosen else None
+                reply = await copy_object(
+                    self._client, old, new, info, mtime_ns=chosen, exclusive_mark=mark
+                )
+            except BaseException as error:
+                if target is not None:
+                    self._not_given_up(target, error)
+                if isinstance(error, Exists):
+                    raise FileSystemError(errno.EEXIST) from None
+                raise
+            self._changes.note(parent, name)
+            if target is not None:
+                self._detach(target)
+            await self._client.delete(old)
+            assert source.parent is not None
+            self._changes.note(source.parent, source.name)
+            if source.attached:
+                self.inodes.move(source, parent, name)
+            self._copied(source, new, source.etag if isinstance(source, Symlink) else reply.etag)
+
+    async def _describe(self, source: Inode, writer: Writer | None) -> ObjectInfo:
+        """Ask what is to be renamed; a writer goes on only from the version it knows."""
+        if isinstance(source, Symlink):  # a HEAD would describe its target, if there is one
+            return ObjectInfo(0, source.mtime, source.etag, ObjectType.SYMLINK)
+        info = await self._client.head(source.key, full=True)
+        base = writer.base if writer is not None else None
+        if base is not None and base.etag != info.etag:
+            raise Changed("the object was replaced", key=source.key)
+        return info
+
+    async def _rename_directory(
+        self, source: Directory, parent: Directory, name: bytes, target: Inode | None
+    ) -> None:
+        if not self._writes.rename_directories:
+            raise FileSystemError(errno.ENOTSUP)
+        if target is not None and not isinstance(target, Directory):
+            raise FileSystemError(errno.ENOTDIR)
+        if parent is source or self._is_in(parent, source):
+            raise FileSystemError(errno.EINVAL)
+        if target is not None:
+            await self._check_empty(target)
+        old, new = source.key, parent.key + name + b"/"
+        async with AsyncExitStack() as stack:
+            for inode in [one for one in self._written if self._is_in(one, source)]:
+                writer = writer_of(inode)
+                if inode.attached and writer is not None:
+                    await stack.enter_async_context(writer.still())
+            opened = {
+                inode.key: inode
+                for inode in self.inodes.below(source)
+                if isinstance(inode.opened, OpenFile)
+            }
+
+            def moved(old_key: bytes, new_key: bytes, reply: PutReply | None) -> None:
+                inode = opened.get(old_key)
+                if inode is not None and reply is not None:
+                    self._copied(inode, new_key, reply.etag)
+
+            try:
+                moved_all = await move_tree(
+                    self._client,
+                    old,
+                    new,
+                    limit=self._writes.rename_limit,
+                    concurrency=self._writes.rename_concurrency,
+                    on_moved=moved,
+                )
+            except MoveFailed as error:
+                log.error("renaming %r to %r failed: %s", old, new, error)
+                self._doubt(source)
+                self._changes.note(parent, name)
+                raise error.reason from None
+            if not moved_all.moved:  # emptied elsewhere meanwhile
+                await self._mark(new, new=False)
+            if target is not None:
+                self._detach(target)
+            assert source.parent is not None
+            self._changes.note(source.parent, source.name)
+            self._changes.note(parent, name)
+            self.inodes.move(source, parent, name)
+            source.marked = False
+            self._doubt(source)
+
+    def _doubt(self, directory: Directory) -> None:
+        """Ask the store anew about everything below a directory."""
+        for inode in self.inodes.below(directory):
+            inode.deadline = 0.0
+
+    # Helpers
+
+    async def _needed(self, parent: Directory, name: bytes) -> Inode:
+        found = await self._there(parent, name)
+        if found is None:
+            raise FileSystemError(errno.ENOENT)
+        return found
+
+    @staticmethod
+    def _is_in(inode: Inode, directory: Directory) -> bool:
+        node = inode.parent
+        while node is not None:
+            if node is directory:
+                return True
+            node = node.parent
+        return False
+
+
+def resolved(directory: bytes, root: bytes, path: bytes) -> bytes:
+    """Return the key that a relative path from a directory names.
+
+    FileSystemError(EINVAL) where it is absolute, or leads out of the mount (`root` is its prefix).
+    """
+    if path.startswith(b"/"):
+        raise FileSystemError(errno.EINVAL)
+    parts = directory[len(root) :].split(b"/")[:-1]
+    for part in path.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise FileSystemError(errno.EINVAL)
+            parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    if not parts:
+        raise FileSystemError(errno.EINVAL)
+    return root + b"/".join(parts)

@@ -1,0 +1,1 @@
+"""Writing: sequential, appendable and staged files; copies and moves of objects."""
