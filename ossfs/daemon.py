@@ -369,6 +369,8 @@ class _Daemon:
     async def _drain(self, filesystem: WritableFileSystem) -> None:
         """Save what is not in the bucket, for as long as that gets on."""
         patience = self._options.oss_request_timeout_ms / 1000 + DRAIN_SLACK
+        if filesystem.unsaved:
+            log.info("saving %d files before the end", len(filesystem.unsaved))
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_drain, filesystem, scope, patience)

@@ -297,23 +297,36 @@ class WritableFiles(FileSystem):
         file = self._files[handle]
         opened, inode = file.opened, file.inode
         writer = opened.writer
+        # Of a file without a name the writer has the only bytes, also for those who just read them.
         last = writer is not None and not any(
-            other.writable or other is opened.owner for other in opened.handles if other is not file
+            other.writable or other is opened.owner or not inode.attached
+            for other in opened.handles
+            if other is not file
         )
         if writer is None or not last:
             if opened.owner is file:
                 opened.owner = None
             self.close(handle)
             return
-        finished = opened.finished = trio.Event()
+        opened.finished = trio.Event()
         opened.owner = None
         self.close(handle)
+        finish = partial(self._finish, inode, opened, writer)
+        if writer.dirty and writer.failure is None:
+            self._writing.leave(finish)  # nobody waits for a RELEASE, and it holds a handler
+        else:
+            await finish()
+
+    async def _finish(self, inode: Inode, opened: OpenFile, writer: Writer) -> None:
+        """Bring what a writer without handles has left into the bucket, and end it."""
         try:
             if writer.dirty and writer.failure is None:
                 await self._save_later(inode, writer)
         finally:
             with trio.CancelScope(shield=True):
                 await writer.close()
+            finished = opened.finished
+            assert finished is not None
             opened.writer = None
             opened.finished = None
             self._written.discard(inode)

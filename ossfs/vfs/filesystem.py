@@ -260,7 +260,7 @@ class FileSystem:
                 raise FileSystemError(errno.ENOENT) from None
             found = self._adopt_directory(parent, name, deadline)
             assert isinstance(found, Directory)
-            found.marked = found.marked or page.entries[0].key == key + b"/"
+            found.marked = page.entries[0].key == key + b"/"  # a marker comes first
             return found
         if self._policy.links and info.type is ObjectType.SYMLINK:
             return await self._adopt_link(parent, name, info, asked)
@@ -308,7 +308,8 @@ class FileSystem:
     ) -> Inode:
         """Make `name` stand for this version: the inode that is there if it is the same one."""
         inode = parent.children.get(name)
-        if inode is None or type(inode) is not kind or inode.etag not in ("", etag):
+        other = inode is None or type(inode) is not kind or inode.etag not in ("", etag)
+        if inode is None or other or _failed(inode):
             inode = self.inodes.add(kind, parent, name, etag)
         elif not inode.etag:
             inode.etag = etag
@@ -619,6 +620,14 @@ def _unfinished(inode: Inode) -> bool:
     """Say whether an open inode's bytes are not all in the bucket, so only its writer knows it."""
     writer = writer_of(inode)
     return writer is not None and writer.dirty and writer.failure is None
+
+
+def _failed(inode: Inode) -> bool:
+    """Say whether an open inode's bytes could not be saved, so that it is its handles' alone."""
+    opened = inode.opened
+    if not isinstance(opened, OpenFile) or opened.writer is None or opened.finished is not None:
+        return False
+    return opened.writer.failure is not None
 
 
 def relative(directory: bytes, key: bytes) -> bytes:

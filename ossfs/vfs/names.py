@@ -20,6 +20,7 @@ import errno
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from itertools import islice
 
 from ossfs.reading.content import Content
 from ossfs.runtime.blocks import BLOCK
@@ -96,8 +97,13 @@ class WritableFileSystem(WritableFiles):
 
         What this fails with is only logged: the change itself is done.
         """
-        if directory.parent is None or directory.marked or directory.children:
+        if directory.parent is None or directory.marked:
             return
+        # What is still being written is not in the bucket, and what is stale may not be. A few will
+        # do: of a directory that is removed name by name all are as fresh as the first.
+        for child in islice(directory.children.values(), 10):
+            if writer_of(child) is None and self.fresh(child):
+                return
         try:
             page = await self._client.list_page(directory.key, delimiter=b"", max_keys=1)
             if not page.entries:
@@ -233,7 +239,13 @@ class WritableFileSystem(WritableFiles):
             try:
                 chosen = source.mtime if type(source.mtime) is Chosen else None
                 reply = await copy_object(
-                    self._client, old, new, info, mtime_ns=chosen, exclusive_mark=mark
+                    self._client,
+                    old,
+                    new,
+                    info,
+                    mtime_ns=chosen,
+                    exclusive_mark=mark,
+                    concurrency=self._writing.copying,
                 )
             except BaseException as error:
                 if target is not None:
@@ -297,6 +309,7 @@ class WritableFileSystem(WritableFiles):
                     limit=self._writes.rename_limit,
                     concurrency=self._writes.rename_concurrency,
                     on_moved=moved,
+                    pieces=self._writing.copying,
                 )
             except MoveFailed as error:
                 log.error("renaming %r to %r failed: %s", old, new, error)

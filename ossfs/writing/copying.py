@@ -77,7 +77,9 @@ async def copy_object(
     copy = _Copy(client, source, target, info, options, concurrency)
     try:
         try:
-            if info.size > min(LARGE, client.capabilities.maximum_copy_part):
+            # Onto itself nothing but metadata changes, whatever the size, and the type stays.
+            advised = LARGE if source != target else info.size
+            if info.size > min(advised, client.capabilities.maximum_copy_part):
                 return await copy.by_parts()
             same = mtime_ns is None and not exclusive_mark and info.storage_class == "Standard"
             return await copy.at_once(keep=same)

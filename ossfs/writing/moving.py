@@ -16,7 +16,7 @@ What remains: a store deletes by name, so an object that is put at an old name b
 that shows it and its delete (a request's time, with its repetitions) goes with it; a marker's
 time is that of all deletes. An object put at a new name by somebody else is replaced.
 
-What concurs: everything on the trio loop; what is listed is held until the end, some 500 bytes an
+What concurs: everything on the trio loop; what is listed is held until the end, some 600 bytes an
 object.
 """
 

@@ -102,12 +102,13 @@ def test_a_time_that_is_given_goes_to_the_metadata(
     run(main)
 
 
-def test_nothing_to_change_is_one_request_that_keeps_it_all(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("options", [OWN, RARE], ids=["standard", "rare"])
+def test_one_request_keeps_it_all_but_a_class_has_to_be_named(
+    monkeypatch: pytest.MonkeyPatch, options: PutOptions
 ) -> None:
     async def main() -> None:
         bucket = a_bucket(monkeypatch)
-        bucket.put(b"a", DATA, OWN)
+        bucket.put(b"a", DATA, options)
         given: list[PutOptions | None] = []
         original = bucket.inner.copy
 
@@ -125,7 +126,7 @@ def test_nothing_to_change_is_one_request_that_keeps_it_all(
         monkeypatch.setattr(bucket.inner, "copy", copy)
         await copied(bucket)
         assert [call.op for call in bucket.store.calls] == ["copy"]
-        assert given == [None]
+        assert given == [None if options is OWN else RARE]
 
     run(main)
 
@@ -427,13 +428,26 @@ def test_an_object_gets_another_time_by_a_copy_onto_itself(
     monkeypatch: pytest.MonkeyPatch, large: bool
 ) -> None:
     async def main() -> None:
-        bucket = a_bucket(monkeypatch, large=large)
+        bucket = a_bucket(monkeypatch, maximum_copy_part=1_000 if large else 1 << 30)
         bucket.put(b"a", DATA, RARE)
         reply = await copied(bucket, target=b"a", mtime_ns=2_000_000_000)
         info = bucket.info(b"a")
         assert (info.metadata, info.storage_class) == ({"k": "v", MTIME: "2"}, "IA")
         assert reply.etag == info.etag
+        assert (bucket.store.count("copy_part") > 1) is large
         assert bucket.read(b"a") == DATA
+
+    run(main)
+
+
+def test_a_large_object_stays_what_it_is_when_only_its_metadata_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        bucket = a_bucket(monkeypatch, large=True)
+        bucket.append(b"a", DATA)
+        await copied(bucket, target=b"a", mtime_ns=1)
+        assert [call.op for call in bucket.store.calls] == ["copy"]
 
     run(main)
 
@@ -442,7 +456,7 @@ def test_an_object_that_changes_while_its_parts_are_copied_onto_it_is_not_replac
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def main() -> None:
-        bucket = a_bucket(monkeypatch, large=True)
+        bucket = a_bucket(monkeypatch, maximum_copy_part=1_000)
         bucket.put(b"a", DATA)
         bucket.when("head", b"a", lambda: bucket.put(b"a", b"newer"))
         with pytest.raises(Changed):

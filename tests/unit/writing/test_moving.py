@@ -618,6 +618,20 @@ def test_a_delete_that_fails_says_what_is_left() -> None:
     run(main)
 
 
+def test_the_first_failure_stops_new_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(moving, "DELETES", 1)
+        for nth in range(1, 9):  # six files, and the markers of three levels
+            bucket = filled(delete_many=1)
+            bucket.store.add(Rule("delete_many", Raise(Denied("no")), nth=nth))
+            with overheard(), pytest.raises(MoveFailed) as raised:
+                await bucket.move()
+            assert raised.value.moved == nth - 1
+            assert bucket.store.count("delete_many") == nth
+
+    run(main)
+
+
 def test_the_first_failure_stops_new_copies() -> None:
     async def main() -> None:
         bucket = Bucket()
