@@ -32,7 +32,7 @@ from ossfs.vfs.files import WritableFiles
 from ossfs.vfs.filesystem import relative
 from ossfs.vfs.opened import OpenFile, writer_of
 from ossfs.vfs.xattrs import extended
-from ossfs.writing.api import Writer
+from ossfs.writing.api import Writer, content_type_of
 from ossfs.writing.copying import copy_object
 from ossfs.writing.moving import MoveFailed, move_tree
 
@@ -245,6 +245,7 @@ class WritableFileSystem(WritableFiles):
                     info,
                     mtime_ns=chosen,
                     exclusive_mark=mark,
+                    content_type=type_after(old, new, info),
                     concurrency=self._writing.copying,
                 )
             except BaseException as error:
@@ -342,12 +343,23 @@ class WritableFileSystem(WritableFiles):
 
     @staticmethod
     def _is_in(inode: Inode, directory: Directory) -> bool:
-        node = inode.parent
-        while node is not None:
+        """Say whether the inode's path leads through a directory."""
+        node = inode
+        while node.parent is not None and node.attached:
+            node = node.parent
             if node is directory:
                 return True
-            node = node.parent
         return False
+
+
+def type_after(old: bytes, new: bytes, info: ObjectInfo) -> str | None:
+    """Return the media type that an object's new name gives it, None where it keeps its own.
+
+    One that its old name gave it, and nobody chose, is the new name's: programs write under a
+    temporary name and rename.
+    """
+    by_name = content_type_of(new)
+    return by_name if info.content_type in (None, content_type_of(old)) else None
 
 
 def resolved(directory: bytes, root: bytes, path: bytes) -> bytes:

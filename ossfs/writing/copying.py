@@ -59,11 +59,13 @@ async def copy_object(
     *,
     mtime_ns: int | None = None,
     exclusive_mark: str = "",
+    content_type: str | None = None,
     concurrency: int | trio.CapacityLimiter = 64,
 ) -> PutReply:
     """Copy the object that `info`, a full HEAD, describes; return what is at `target` then.
 
-    `mtime_ns` (since the epoch) is written to the copy's user metadata. With `exclusive_mark`
+    `mtime_ns` (since the epoch) is written to the copy's user metadata; `content_type` is its media
+    type where that is to be another. With `exclusive_mark`
     nothing is replaced: Exists if there is something; where the reply was lost, the mark in the
     object's metadata tells whose it is. `concurrency` is for the parts of this copy alone, or a
     limiter that copies share. Raises Changed when the source is another version by now, TooLarge
@@ -73,7 +75,7 @@ async def copy_object(
         return await _copy_link(client, source, target, info, exclusive_mark)
     if isinstance(concurrency, int):
         concurrency = trio.CapacityLimiter(concurrency)
-    options = _options(info, mtime_ns, exclusive_mark)
+    options = _options(info, mtime_ns, exclusive_mark, content_type)
     copy = _Copy(client, source, target, info, options, concurrency)
     try:
         try:
@@ -81,7 +83,12 @@ async def copy_object(
             advised = LARGE if source != target else info.size
             if info.size > min(advised, client.capabilities.maximum_copy_part):
                 return await copy.by_parts()
-            same = mtime_ns is None and not exclusive_mark and info.storage_class == "Standard"
+            same = (
+                mtime_ns is None
+                and not exclusive_mark
+                and content_type in (None, info.content_type)
+            )
+            same = same and info.storage_class == "Standard"
             return await copy.at_once(keep=same)
         except StoreError as error:
             if info.type is not ObjectType.APPENDABLE or source == target or not _refused(error):
@@ -127,14 +134,16 @@ async def _copy_link(
     return await client.copy(source, target, options=options)
 
 
-def _options(info: ObjectInfo, mtime_ns: int | None, mark: str) -> PutOptions:
+def _options(
+    info: ObjectInfo, mtime_ns: int | None, mark: str, content_type: str | None
+) -> PutOptions:
     """Return all that the copy carries besides its bytes."""
     metadata = dict(info.metadata)
     if mtime_ns is not None:
         metadata[MTIME] = shown_time(mtime_ns)
     if mark:
         metadata[MARK] = mark
-    return PutOptions(info.content_type, metadata, bool(mark), info.storage_class)
+    return PutOptions(content_type or info.content_type, metadata, bool(mark), info.storage_class)
 
 
 def _refused(error: StoreError) -> bool:
