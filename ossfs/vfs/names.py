@@ -336,7 +336,7 @@ class WritableFileSystem(WritableFiles):
     # Helpers
 
     async def _needed(self, parent: Directory, name: bytes) -> Inode:
-        found = await self._there(parent, name)
+        found = await self._there(parent, name, sure=True)
         if found is None:
             raise FileSystemError(errno.ENOENT)
         return found
