@@ -66,13 +66,22 @@ def tour() -> list[Step]:
             "Bonjour, bucket!",
         ),
         Step(f"python3 -c {shlex.quote(mapped)}", "bytes mapped"),
+        Step("cp -r measurements copy && diff -r measurements copy && echo the same", "the same"),
+        Step("tar cf all.tar copy && tar tf all.tar | wc -l", "131"),
+        Step("for day in 1 2 3; do echo day $day >> diary; done; cat diary", "day 3"),
+        Step("mv copy archive && mv diary archive/notes && cat archive/notes", "day 1"),
+        Step(
+            "dd if=/dev/urandom of=checkpoint bs=1M count=64 conv=fsync 2>&1 | tail -n 1",
+            "67108864 bytes",
+        ),
+        Step("rm -r archive all.tar checkpoint && ls", "README.txt"),
     ]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--keep", is_flag=True, help="Leave emulator and mount standing afterwards.")
 def demo(keep: bool) -> None:
-    """Mount a sample bucket from an emulator on this machine and read it with ordinary programs."""
+    """Mount a sample bucket from an emulator here, and read and write it with ordinary programs."""
     preflight.check_fuse()
     signals.raise_when_asked_to_end()
     # Cleaning up is plain callbacks, so that --keep can drop them; a suspended generator would

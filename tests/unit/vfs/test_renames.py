@@ -167,3 +167,25 @@ def test_times_that_were_chosen_stay_and_travel() -> None:
             assert (await made.fs.lookup(ROOT, b"g")).mtime_ns == 1_500_000_000
 
     run(main)
+
+
+def test_directories_are_markers_and_made_once() -> None:
+    async def main() -> None:
+        async with core() as made:
+            directory = await made.fs.mkdir(ROOT, b"d")
+            assert made.stored(b"d/") == b""
+            made.put(b"e/", b"")
+            for name in (b"d", b"e"):  # the second was made elsewhere: nobody has looked it up
+                with pytest.raises(FileSystemError) as raised:
+                    await made.fs.mkdir(ROOT, name)
+                assert raised.value.errno == errno.EEXIST
+            made.put(b"d/f", b"x")
+            with pytest.raises(FileSystemError) as raised:
+                await made.fs.rmdir(ROOT, b"d")
+            assert raised.value.errno == errno.ENOTEMPTY
+            made.delete(b"d/f")
+            await made.fs.rmdir(ROOT, b"d")
+            assert made.stored(b"d/") is None
+            assert not directory.attached
+
+    run(main)
