@@ -41,7 +41,8 @@ BLOCK_SIZE = 4096
 CAPACITY = 1 << 50
 """Bytes that statfs shows: a bucket has no end, and `df` needs a number (1 PiB)."""
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""What the disk under staged and spilled bytes may say."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,14 +87,14 @@ def _guarded(
             if number not in (errno.ENOENT, errno.ESTALE):
                 log.debug("%s failed: %s: %s", name, type(error).__name__, error)
             raise FUSEError(number) from None
-        except OSError as error:  # of the local disk, which staged and spilled bytes need
-            self.metrics.count("disk_errors")
-            log.error("%s failed on the local disk: %s", name, error)
-            raise FUSEError(error.errno if error.errno in _DISK_FULL else errno.EIO) from None
         except trio.Cancelled:
             # The daemon ends: nobody who waits for us is left without an answer.
             raise FUSEError(errno.EIO) from None
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _DISK:
+                self.metrics.count("disk_errors")
+                log.error("%s failed on the local disk: %s", name, error)
+                raise FUSEError(error.errno) from None
             self.metrics.count("internal_errors")
             log.exception("internal error in %s; answering EIO", name)
             raise FUSEError(errno.EIO) from None

@@ -11,6 +11,7 @@ from typing import Any
 import pyfuse3
 import pytest
 import trio
+from pyfuse3 import EntryAttributes
 
 from ossfs.fuse.operations import Operations, Presentation
 from ossfs.runtime.failure import FileSystemError
@@ -27,14 +28,18 @@ def operations(error: BaseException) -> Operations:
     def fail(*_: Any, **__: Any) -> Any:
         raise error
 
-    names = "lookup attributes open read close forget open_directory read_directory close_directory"
+    names = (
+        "lookup attributes open_for read forget open_directory read_directory close_directory "
+        "create write flush fsync release set_size set_mtime mkdir rmdir unlink rename symlink "
+        "readlink known"
+    )
     filesystem: Any = SimpleNamespace(
         mounted_at=0, remaining=fail, **dict.fromkeys(names.split(), fail)
     )
     return Operations(filesystem, LOOKS, Metrics(), lambda: None)
 
 
-CALLS = {
+CALLS: dict[str, tuple[Any, ...]] = {
     "lookup": (1, b"x", None),
     "getattr": (1, None),
     "open": (1, 0, None),
@@ -43,6 +48,18 @@ CALLS = {
     "opendir": (1, None),
     "readdir": (1, 0, None),
     "releasedir": (1,),
+    "create": (1, b"x", 0o644, os.O_WRONLY, None),
+    "mknod": (1, b"x", stat.S_IFREG, 0, None),
+    "write": (1, 0, b"data"),
+    "flush": (1,),
+    "fsync": (1, True),
+    "setattr": (1, EntryAttributes(), SimpleNamespace(update_size=True), 1, None),
+    "mkdir": (1, b"x", 0o755, None),
+    "rmdir": (1, b"x", None),
+    "unlink": (1, b"x", None),
+    "rename": (1, b"x", 1, b"y", 0, None),
+    "symlink": (1, b"x", b"y", None),
+    "readlink": (1, None),
 }
 
 
@@ -79,7 +96,7 @@ def test_a_handler_that_is_cancelled_answers_an_io_error(name: str) -> None:
             remaining=None,
             **{
                 below: lambda *_, **__: waiting()
-                for below in ("lookup", "attributes", "open", "read", "read_directory")
+                for below in ("lookup", "attributes", "open_for", "read", "read_directory")
             },
         )
         with trio.CancelScope() as scope:
@@ -107,6 +124,39 @@ def test_anything_else_is_logged_counted_and_an_io_error(
             await getattr(made, name)(*CALLS[name])
         assert raised.value.errno == errno.EIO
         assert made.metrics.counts["internal_errors"] == 1
+
+    run(main)
+
+
+def test_a_full_disk_is_the_disks_own_error(expect_log: Any) -> None:
+    expect_log("write failed on the local disk")
+
+    async def main() -> None:
+        made = operations(OSError(errno.ENOSPC, "full"))
+        with pytest.raises(pyfuse3.FUSEError) as raised:
+            await made.write(1, 0, b"data")
+        assert raised.value.errno == errno.ENOSPC
+        assert made.metrics.counts["internal_errors"] == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "number"),
+    [
+        ("link", (1, 1, b"x", None), errno.EPERM),
+        ("mknod", (1, b"x", stat.S_IFIFO, 0, None), errno.EPERM),
+        ("getxattr", (1, b"user.x", None), errno.ENOSYS),
+        ("setxattr", (1, b"user.x", b"", None), errno.ENOSYS),
+        ("removexattr", (1, b"user.x", None), errno.ENOSYS),
+        ("listxattr", (1, None), errno.ENOSYS),
+    ],
+)
+def test_what_there_is_not_is_refused(name: str, call: tuple[Any, ...], number: int) -> None:
+    async def main() -> None:
+        with pytest.raises(pyfuse3.FUSEError) as raised:
+            await getattr(operations(AssertionError("not reached")), name)(*call)
+        assert raised.value.errno == number
 
     run(main)
 
@@ -147,16 +197,6 @@ def test_a_missing_object_is_absent_to_a_lookup_and_stale_to_a_handle(
         with pytest.raises(pyfuse3.FUSEError) as raised:
             await getattr(operations(errors.NotFound("gone")), name)(*CALLS[name])
         assert raised.value.errno == number
-
-    run(main)
-
-
-def test_opening_for_writing_is_refused() -> None:
-    async def main() -> None:
-        for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC):
-            with pytest.raises(pyfuse3.FUSEError) as raised:
-                await operations(AssertionError("not reached")).open(1, flags, None)  # type: ignore[arg-type]
-            assert raised.value.errno == errno.EROFS
 
     run(main)
 
