@@ -342,7 +342,10 @@ class FileSystem:
         if self._changes and self._changes.since(parent, name, asked):
             return inode
         if entry is None:
-            return self._adopt_directory(parent, name, deadline)
+            found = self._adopt_directory(parent, name, deadline)
+            assert isinstance(found, Directory)
+            found.marked = False  # a listing does not tell, and what was known gets old
+            return found
         if not entry.symlink:
             inode = self._adopt_file(
                 parent, name, entry.size, entry.mtime, entry.etag, Inode, deadline

@@ -76,7 +76,7 @@ class WritableFileSystem(WritableFiles):
         await self._keep_alive(directory)
 
     async def _check_empty(self, directory: Directory) -> None:
-        if any(self._is_in(inode, directory) for inode in self._written if inode.attached):
+        if self._writers_in(directory):
             raise FileSystemError(errno.ENOTEMPTY)
         page = await self._client.list_page(directory.key, delimiter=b"", max_keys=2)
         if any(entry.key != directory.key for entry in page.entries):
@@ -287,10 +287,8 @@ class WritableFileSystem(WritableFiles):
             await self._check_empty(target)
         old, new = source.key, parent.key + name + b"/"
         async with AsyncExitStack() as stack:
-            for inode in [one for one in self._written if self._is_in(one, source)]:
-                writer = writer_of(inode)
-                if inode.attached and writer is not None:
-                    await stack.enter_async_context(writer.still())
+            for writer in self._writers_in(source):
+                await stack.enter_async_context(writer.still())
             opened = {
                 inode.key: inode
                 for inode in self.inodes.below(source)
@@ -340,6 +338,11 @@ class WritableFileSystem(WritableFiles):
         if found is None:
             raise FileSystemError(errno.ENOENT)
         return found
+
+    def _writers_in(self, directory: Directory) -> list[Writer]:
+        """Return the writers of files in a directory; a failed one has no name any more."""
+        found = [writer_of(inode) for inode in self._written if self._is_in(inode, directory)]
+        return [writer for writer in found if writer is not None and writer.failure is None]
 
     @staticmethod
     def _is_in(inode: Inode, directory: Directory) -> bool:

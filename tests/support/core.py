@@ -254,7 +254,7 @@ async def core(
 ) -> AsyncIterator[Core]:
     """`part` is the size of an upload's parts; `stage` a directory for random writes."""
     async with trio.open_nursery() as nursery:
-        yield Core(
+        made = Core(
             nursery,
             memory=memory,
             chunk=chunk,
@@ -272,6 +272,12 @@ async def core(
             policy=policy,
             writes=writes,
         )
+        try:
+            yield made
+        finally:
+            made.spill.close()
+            if made.staging is not None:
+                made.staging.close()
         nursery.cancel_scope.cancel()
 
 
