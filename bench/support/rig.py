@@ -1,7 +1,7 @@
 """The rig: an emulator on memory-backed storage, a mount by the real command, honest counters.
 
 Daemon CPU is user plus system time of the serving process and its children, memory is
-VmHWM plus shared memory, GETs and the bytes they brought are counted from the emulator's
+VmHWM plus shared memory, requests and the bytes they moved are counted from the emulator's
 request log. Rows take turns, and what checks the bytes comes before or after the timed part.
 """
 
@@ -13,17 +13,21 @@ import resource
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from fastcrc import crc64
 
 from ossfs.credentials import Credentials, StaticCredentials
 from ossfs.emulator.storage import Bucket, Storage
+from ossfs.store.api import Store
 from ossfs.store.oss import OssStore
 from ossfs.store.signing import make_signer
 from tests.support.emulator import EmulatorProcess
@@ -32,6 +36,8 @@ from tests.support.mount import Mount, drop_caches
 MIB = 1 << 20
 TICK = os.sysconf("SC_CLK_TCK")
 ATTEMPTS = 10
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
+"""Where files are kept in memory; None: wherever temporary files are."""
 
 
 class Sample(NamedTuple):
@@ -45,13 +51,20 @@ class Sample(NamedTuple):
     """GETs of objects."""
     fetched: int
     """Bytes those GETs brought."""
+    server: float = 0.0
+    """Seconds of CPU that the emulator took."""
+    puts: int = 0
+    posts: int = 0
+    others: int = 0
+    """HEADs and listings, aborted uploads, whatever is none of the above."""
+    stored: int = 0
+    """Bytes that PUTs and POSTs brought."""
 
 
 @contextmanager
 def emulated(load: Callable[[Bucket], None]) -> Iterator[EmulatorProcess]:
     """Serve what `load` puts into the bucket, from memory where there is /dev/shm."""
-    place = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    directory = tempfile.mkdtemp(prefix="ossfs-bench-", dir=place)
+    directory = tempfile.mkdtemp(prefix="ossfs-bench-", dir=MEMORY)
     try:
         with Storage(directory, fast_etags=True) as storage:
             bucket = storage.bucket("test-bucket", create=True)
@@ -78,10 +91,13 @@ def store_on(emulator: EmulatorProcess) -> OssStore:
     return OssStore(emulator.bucket, emulator.endpoint, _keys(emulator))
 
 
-def curl_headers(emulator: EmulatorProcess, key: bytes) -> list[str]:
-    """Return the header lines that let curl GET `key`, or list the bucket where it is empty."""
+def curl_headers(emulator: EmulatorProcess, key: bytes, method: bytes = b"GET") -> list[str]:
+    """Return the header lines that let curl GET or PUT `key`, or list the bucket without one.
+
+    Good for a quarter of an hour, and for a PUT without a Content-Type, such as `curl -T` sends.
+    """
     signer = make_signer(_keys(emulator), emulator.bucket, "")
-    return signer.sign(b"GET", key, (), ()).decode().splitlines()
+    return signer.sign(method, key, (), ()).decode().splitlines()
 
 
 def daemon_cpu(pid: int) -> float:
@@ -119,36 +135,61 @@ def timed(
         prepare()
         emulator.clear_requests()
         dropped = _caches_dropped()
-        before, begun = cpu(), time.perf_counter()
+        served, before, begun = daemon_cpu(emulator.pid), cpu(), time.perf_counter()
         work()
         wall, spent = time.perf_counter() - begun, cpu() - before
+        served = daemon_cpu(emulator.pid) - served
         if _caches_dropped() == dropped:
             break
     else:
         raise SystemExit("another process keeps dropping the page cache; stop it, then start again")
-    sent = [
+    requests = emulator.requests()
+    methods = Counter(record["method"] for record in requests)
+    gets = [
         record["bytes"]
-        for record in emulator.requests()
+        for record in requests
         if record["method"] == "GET" and record["sub"] != "list-type"
     ]
-    return Sample(wall, spent, len(sent), sum(sent))
+    puts, posts = methods["PUT"], methods["POST"]
+    return Sample(
+        wall,
+        spent,
+        len(gets),
+        sum(gets),
+        served,
+        puts,
+        posts,
+        len(requests) - len(gets) - puts - posts,
+        sum(record["received"] for record in requests),
+    )
+
+
+def in_turns(rows: dict[str, Callable[[], Sample]], runs: int) -> list[dict[str, Sample]]:
+    """Run every row in turn, `runs` times over; return the rounds."""
+    return [{name: run() for name, run in rows.items()} for _ in range(runs)]
+
+
+def medians(rounds: Sequence[dict[str, Sample]]) -> dict[str, Sample]:
+    """Return the median of each figure of each row."""
+    return {
+        name: Sample(
+            *(
+                type(figures[0])(statistics.median(figures))
+                for figures in zip(*(samples[name] for samples in rounds), strict=True)
+            )
+        )
+        for name in rounds[0]
+    }
 
 
 def turn_about(rows: dict[str, Callable[[], Sample]], runs: int) -> dict[str, Sample]:
     """Run every row in turn, `runs` times over; return the median of each figure."""
-    samples: dict[str, list[Sample]] = {name: [] for name in rows}
-    for _ in range(runs):
-        for name, run in rows.items():
-            samples[name].append(run())
-    return {
-        name: Sample(
-            statistics.median(sample.wall for sample in taken),
-            statistics.median(sample.cpu for sample in taken),
-            int(statistics.median(sample.gets for sample in taken)),
-            int(statistics.median(sample.fetched for sample in taken)),
-        )
-        for name, taken in samples.items()
-    }
+    return medians(in_turns(rows, runs))
+
+
+def speed(rounds: Sequence[dict[str, Sample]], row: str, base: str) -> float:
+    """Return the median, over the rounds, of how fast one row was beside another."""
+    return statistics.median(samples[base].wall / samples[row].wall for samples in rounds)
 
 
 def random_bytes(size: int) -> bytes:
@@ -170,6 +211,92 @@ def check_crc(path: Path, wanted: int) -> None:
             crc = crc64.xz(piece, crc)
     if crc != wanted:
         raise SystemExit(f"{path}: CRC-64 {crc:016x}, wanted {wanted:016x}: wrong bytes")
+
+
+def check_object(store: Store, key: bytes, size: int, wanted: int, start: bytes = b"") -> None:
+    """Exit with a message unless an object is as it should be, by its description and its bytes.
+
+    `wanted` is the CRC-64 of all of them, `start` are the first ones.
+    """
+    info = store.head(key, deadline=_soon())
+    if (info.size, info.crc64) != (size, wanted):
+        raise SystemExit(f"{key!r} is {info}, wanted {size} bytes of CRC-64 {wanted}")
+    crc = 0
+    buffer = memoryview(bytearray(min(size, 8 * MIB)))
+    for offset in range(0, size, len(buffer)):
+        piece = buffer[: size - offset]
+        store.get_range_into(key, offset, [piece], if_match=info.etag, deadline=_soon())
+        if not offset and piece[: len(start)] != start:
+            raise SystemExit(f"{key!r} has the bytes of another object")
+        crc = crc64.xz(piece, crc)
+    if crc != wanted:
+        raise SystemExit(f"{key!r}: CRC-64 {crc:016x}, wanted {wanted:016x}: wrong bytes")
+
+
+class Crew:
+    """Python programs that get ready, wait for each other, and work once; a context manager.
+
+    The script calls `ready()` when it is, so that neither the start of the interpreters nor
+    their end is timed; `words()` gives the arguments of each program.
+    """
+
+    def __init__(self, script: str, words: Callable[[], Sequence[Sequence[str | Path]]]) -> None:
+        self._script = _CALLED_READY + script + _AFTERWARDS
+        self._words = words
+        self._programs: list[subprocess.Popen[bytes]] = []
+
+    def assemble(self) -> None:
+        """Start the programs, in place of former ones, and wait until all are ready."""
+        self._leave()
+        for words in self._words():
+            command = [sys.executable, "-c", self._script, *map(str, words)]
+            self._programs.append(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            )
+        self._wait_for(b"ready")
+
+    def work(self) -> None:
+        """Let them all work and wait until all have; exit with a message if one failed."""
+        for program in self._programs:
+            assert program.stdin is not None
+            program.stdin.write(b"\n")
+            program.stdin.flush()
+        self._wait_for(b"done")
+
+    def _wait_for(self, word: bytes) -> None:
+        for program in self._programs:
+            assert program.stdout is not None
+            if program.stdout.readline().strip() != word:
+                raise SystemExit("a program that works for the benchmark has failed")
+
+    def _leave(self) -> None:
+        for program in self._programs:
+            program.kill()
+            program.communicate()
+        self._programs.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+
+_CALLED_READY = """
+import sys
+def ready():
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+_AFTERWARDS = """
+print("done", flush=True)
+sys.stdin.readline()
+"""
 
 
 def quietly(*command: str) -> None:
@@ -194,6 +321,10 @@ def _caches_dropped() -> tuple[str, ...]:
     """Return how often this machine was told to drop its caches."""
     lines = Path("/proc/vmstat").read_text().splitlines()
     return tuple(line for line in lines if line.startswith("drop_"))
+
+
+def _soon() -> float:
+    return time.monotonic() + 60
 
 
 def _keys(emulator: EmulatorProcess) -> StaticCredentials:

@@ -14,7 +14,7 @@ SCRIPTS = sorted(path.stem for path in BENCH.glob("[a-z]*.py"))
 
 
 def test_there_are_benchmarks() -> None:
-    assert {"get", "listing", "read", "small", "tree"} <= set(SCRIPTS)
+    assert {"get", "listing", "read", "rename", "small", "tree", "write"} <= set(SCRIPTS)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

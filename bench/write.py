@@ -1,0 +1,355 @@
+"""Writing: one large file beside curl -T and the store layer's own upload, then small files.
+
+The same 1 GiB four ways: `curl -T`; a multipart upload by the store layer alone, with the
+mount's part size and concurrency; a program that writes 1 MiB at a time into the mount and closes;
+`dd conv=fsync` into the mount. Then 400 files of 128 KiB by 8 writers into the mount beside the
+same PUTs made directly, bare and with the requests that the kernel's lookups cost. After every run
+all bytes are read back from the bucket and compared by CRC-64 with what was written, and so is the
+CRC-64 the server tells.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import trio
+from fastcrc import crc64
+
+from bench.support.arguments import arguments
+from bench.support.rig import (
+    MEMORY,
+    MIB,
+    Crew,
+    Sample,
+    check_object,
+    curl_headers,
+    daemon_cpu,
+    emulated,
+    in_turns,
+    medians,
+    mounted,
+    own_cpu,
+    quietly,
+    random_bytes,
+    speed,
+    store_on,
+    table,
+    timed,
+    waited_cpu,
+)
+from ossfs.store.api import Expected, UploadPart
+from ossfs.store.client import StoreClient
+from ossfs.store.crc import combine
+from ossfs.store.errors import NotFound
+from ossfs.store.oss import OssStore
+from ossfs.store.transfer import TransferPool
+from tests.support.emulator import EmulatorProcess
+
+PART = 8 * MIB
+AT_ONCE = 64
+"""Parts on their way at once; this and the part size are the mount's defaults."""
+SMALL = 128 * 1024
+WRITERS = 8
+
+WRITE_LARGE = """
+import mmap, os
+source, target = sys.argv[1:]
+with open(source, "rb") as file:
+    data = memoryview(mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ))
+sum(data[::4096])  # a write from memory that was never touched is cut to pieces by the kernel
+ready()
+descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+for offset in range(0, len(data), 1 << 20):
+    piece = data[offset : offset + (1 << 20)]
+    assert os.write(descriptor, piece) == len(piece)
+os.close(descriptor)
+"""
+
+WRITE_SMALL = """
+import os
+source, folder, part, step, count = *sys.argv[1:3], *map(int, sys.argv[3:])
+with open(source, "rb") as file:
+    rest = file.read()
+files = [(f"{folder}/{n:05d}", n.to_bytes(8, "big") + rest) for n in range(part, count, step)]
+ready()
+for path, data in files:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    assert os.write(descriptor, data) == len(data)
+    os.close(descriptor)
+"""
+
+
+class Source(NamedTuple):
+    """What is written: a file in memory, which all rows read."""
+
+    path: Path
+    view: memoryview
+    crc64: int
+
+
+@contextmanager
+def source_of(size: int) -> Iterator[Source]:
+    """Make a file of bytes that never repeat."""
+    with tempfile.NamedTemporaryFile(prefix="ossfs-bench-", dir=MEMORY) as file:
+        file.write(random_bytes(size))
+        file.flush()
+        with (
+            mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
+            yield Source(Path(file.name), view, crc64.xz(view))
+
+
+class Rig(NamedTuple):
+    """An empty bucket and what is written to it."""
+
+    emulator: EmulatorProcess
+    store: OssStore
+    source: Source
+
+    def check_and_drop(self, key: bytes) -> None:
+        """Check the large object, and give its memory back."""
+        check_object(self.store, key, len(self.source.view), self.source.crc64)
+        self.store.delete(key, deadline=time.monotonic() + 60)
+
+    def check_small(self, folder: str, count: int) -> None:
+        """Check all small objects of a folder."""
+        for number in range(count):
+            start = number.to_bytes(8, "big")
+            crc = combine(crc64.xz(start), self.source.crc64, SMALL - 8)
+            check_object(self.store, f"{folder}/{number:05d}".encode(), SMALL, crc, start)
+
+
+def upload_directly(store: OssStore, key: bytes, data: memoryview) -> None:
+    """Upload as the mount does, from memory, with nothing in between."""
+
+    async def main() -> None:
+        pool = TransferPool(AT_ONCE)
+        client = StoreClient(store, request_timeout=60, transfer=pool)
+        identity = await client.create_upload(key)
+        offsets = range(0, len(data), PART)
+        numbers = iter(range(1, len(offsets) + 1))
+        crcs = [0] * len(offsets)
+        parts = [UploadPart(0, "")] * len(offsets)
+
+        async def worker() -> None:
+            for number in numbers:
+                offset = offsets[number - 1]
+                piece = data[offset : offset + PART]
+                reply = await client.upload_part(key, identity, number, [piece])
+                assert reply.crc64 is not None
+                parts[number - 1] = UploadPart(number, reply.etag)
+                crcs[number - 1] = reply.crc64
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(AT_ONCE):
+                nursery.start_soon(worker)
+        crc = 0
+        for offset, part_crc in zip(offsets, crcs, strict=True):
+            crc = combine(crc, part_crc, min(PART, len(data) - offset))
+        expect = Expected(len(data), crc)
+        await client.complete_upload(key, identity, parts, expect=expect)
+        await pool.aclose()
+
+    trio.run(main)
+
+
+def put_directly(store: OssStore, folder: str, count: int, rest: bytes, *, asking: bool) -> None:
+    """Put small files, as many at once as there are writers.
+
+    `asking` first whether the name is there, as the kernel has to: a HEAD, then a list of one key.
+    """
+
+    async def main() -> None:
+        client = StoreClient(store, request_timeout=60)
+        numbers = iter(range(count))
+
+        async def worker() -> None:
+            for number in numbers:
+                key = f"{folder}/{number:05d}".encode()
+                if asking:
+                    with suppress(NotFound):
+                        await client.head(key)
+                    await client.list_page(key + b"/", max_keys=1)
+                await client.put(key, [number.to_bytes(8, "big"), rest])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(WRITERS):
+                nursery.start_soon(worker)
+
+    trio.run(main)
+
+
+# Rows
+
+
+def curl_large(rig: Rig) -> Sample:
+    emulator = rig.emulator
+    url = f"{emulator.endpoint}/{emulator.bucket}/large"
+    headers = [word for line in curl_headers(emulator, b"large", b"PUT") for word in ("-H", line)]
+    command = ["curl", "-sf", "-T", str(rig.source.path), *headers, url]
+    sample = timed(emulator, waited_cpu, lambda: quietly(*command))
+    rig.check_and_drop(b"large")
+    return sample
+
+
+def upload_large(rig: Rig) -> Sample:
+    sample = timed(
+        rig.emulator, own_cpu, lambda: upload_directly(rig.store, b"large", rig.source.view)
+    )
+    rig.check_and_drop(b"large")
+    return sample
+
+
+def write_large(rig: Rig, memory: list[int], *, dd: bool) -> Sample:
+    """Write the large file into a mount that has just been made."""
+    with mounted(rig.emulator) as mount:
+        target = mount.path / "large"
+        command = ["dd", f"if={rig.source.path}", f"of={target}", "bs=1M", "conv=fsync"]
+        with Crew(WRITE_LARGE, lambda: [(rig.source.path, target)]) as crew:
+            sample = timed(
+                rig.emulator,
+                lambda: daemon_cpu(mount.pid),
+                (lambda: quietly(*command)) if dd else crew.work,
+                prepare=(lambda: None) if dd else crew.assemble,
+            )
+        rig.check_and_drop(b"large")
+        memory.append(mount.memory())
+        return sample
+
+
+def put_small(rig: Rig, count: int, *, asking: bool) -> Sample:
+    rest = bytes(rig.source.view)
+    folder = f"direct-{time.monotonic_ns()}"  # no names that are there already
+    sample = timed(
+        rig.emulator,
+        own_cpu,
+        lambda: put_directly(rig.store, folder, count, rest, asking=asking),
+    )
+    rig.check_small(folder, count)
+    return sample
+
+
+def write_small(rig: Rig, count: int) -> Sample:
+    """Write small files into a new directory of a mount that has just been made."""
+    folder = ""
+    with mounted(rig.emulator) as mount:
+
+        def programs() -> list[list[str | Path]]:
+            nonlocal folder
+            folder = f"mount-{time.monotonic_ns()}"
+            (mount.path / folder).mkdir()
+            words = [rig.source.path, mount.path / folder]
+            return [[*words, str(part), str(WRITERS), str(count)] for part in range(WRITERS)]
+
+        with Crew(WRITE_SMALL, programs) as crew:
+            sample = timed(
+                rig.emulator, lambda: daemon_cpu(mount.pid), crew.work, prepare=crew.assemble
+            )
+    rig.check_small(folder, count)
+    if sample.puts != count:
+        raise SystemExit(f"{sample.puts} PUTs for {count} files")
+    return sample
+
+
+def main() -> None:
+    given = arguments(__doc__)
+    with emulated(lambda bucket: None) as emulator:
+        store = store_on(emulator)
+        with source_of((48 if given.quick else 1024) * MIB) as source:
+            measure_large(Rig(emulator, store, source), given.runs)
+        with source_of(SMALL - 8) as source:
+            measure_small(Rig(emulator, store, source), given.runs, 80 if given.quick else 400)
+        store.close()
+
+
+def measure_large(rig: Rig, runs: int) -> None:
+    peaks: dict[str, list[int]] = {"mount, write and close": [], "mount, dd conv=fsync": []}
+    program, dd = peaks
+    rounds = in_turns(
+        {
+            "curl -T": lambda: curl_large(rig),
+            "store layer alone": lambda: upload_large(rig),
+            program: lambda: write_large(rig, peaks[program], dd=False),
+            dd: lambda: write_large(rig, peaks[dd], dd=True),
+        },
+        runs,
+    )
+    size = len(rig.source.view)
+    gib = size / (1024 * MIB)
+    table(
+        f"Sequential write of {size // MIB} MiB",
+        [
+            *["", "MB/s", "of curl", "of the store layer", "CPU s/GiB", "peak MB"],
+            *["PUTs", "POSTs", "others", "sent", "server CPU s/GiB", "server busy"],
+        ],
+        [
+            [
+                name,
+                f"{size / 1e6 / sample.wall:.0f}",
+                f"{speed(rounds, name, 'curl -T'):.2f}",
+                f"{speed(rounds, name, 'store layer alone'):.2f}",
+                f"{sample.cpu / gib:.2f}",
+                f"{max(peaks[name]) / 1e6:.0f}" if name in peaks else "-",
+                *map(str, (sample.puts, sample.posts, sample.others)),
+                f"{sample.stored / size:.2f}",
+                f"{sample.server / gib:.2f}",
+                f"{sample.server / sample.wall:.2f}",
+            ]
+            for name, sample in medians(rounds).items()
+        ],
+        f"Medians of {runs}, turn about, ratios of two rows of a round; parts of {PART // MIB} "
+        f"MiB, up to {AT_ONCE} at once, from memory; a new mount a run; page cache dropped; CPU "
+        "of curl, of this process, of the daemon; every byte read back from the bucket and "
+        "compared by CRC-64 after each run. Server busy: its CPU over the time; it has one "
+        "thread, so near 1 it is the limit.",
+    )
+
+
+def measure_small(rig: Rig, runs: int, count: int) -> None:
+    direct = f"direct, {WRITERS} at once"
+    rounds = in_turns(
+        {
+            direct: lambda: put_small(rig, count, asking=False),
+            "direct, asking first": lambda: put_small(rig, count, asking=True),
+            f"mount, {WRITERS} writers": lambda: write_small(rig, count),
+        },
+        runs,
+    )
+    table(
+        f"{count} new files of 128 KiB",
+        [
+            *["", "files/s", "of direct", "CPU ms/file", "PUTs", "others a file"],
+            *["server ms/file", "server busy"],
+        ],
+        [
+            [
+                name,
+                f"{count / sample.wall:.0f}",
+                f"{speed(rounds, name, direct):.2f}",
+                f"{sample.cpu / count * 1e3:.2f}",
+                f"{sample.puts}",
+                f"{sample.others / count:.2f}",
+                f"{sample.server / count * 1e3:.2f}",
+                f"{sample.server / sample.wall:.2f}",
+            ]
+            for name, sample in medians(rounds).items()
+        ],
+        f"Medians of {runs}, turn about, ratios of two rows of a round; a process a writer, its "
+        "start not timed; open, write, close; a new mount and directory a run; every file read "
+        "back from the bucket and compared; CPU of this process, of the daemon. Asking first: a "
+        "HEAD and a list of one key before each PUT, which is what a lookup of a new name costs.",
+    )
+
+
+if __name__ == "__main__":
+    main()
