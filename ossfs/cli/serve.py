@@ -3,8 +3,7 @@
 Reads its configuration from an inherited descriptor, sets up the log, serves until the mount
 ends, and tells its parent once, over another descriptor, that it serves or why it cannot. Where
 nobody is left to hear that it serves, the mount is nobody's and is taken away again. The last two
-words of its command line, the bucket and the mount point, are for `ps` only. Heavy imports happen
-here and nowhere else in the commands.
+words of its command line, the bucket and the mount point, are for `ps` only.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def _guarded(
 ) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
     """Let nothing but FUSEError out of a handler."""
     name = handler.__name__
-    on_handle = name in ("open", "read", "write", "flush", "fsync")
+    on_handle = name in ("open", "read", "write", "flush", "fsync", "setattr")
 
     @functools.wraps(handler)
     async def guard(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
