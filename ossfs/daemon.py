@@ -531,6 +531,7 @@ def _stage(options: MountOptions) -> Staging | None:
         largest=options.random_write_max_file_size,
         free_bytes=options.temp_dir_free_bytes,
         free_percent=options.temp_dir_free_percent,
+        bucket=f"{options.bucket} {options.oss_endpoint}",
     )
 
 

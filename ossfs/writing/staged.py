@@ -1,22 +1,22 @@
 """A file that may be written anywhere: a sparse local file stands in for it until it is completed.
 
-`present` are the bytes that lie in the stage, `dirty` those of them that are newer than `base`.
-Bytes that are neither come from `base`, pinned to its ETag, when somebody reads them, as far as no
-truncation has cut it (`_kept` bytes of it count); beyond that the file is zeros.
+What lies in the stage is its `present`; `_dirty_ranges` are those of them that are newer than
+`base`. Bytes that are neither come from `base`, pinned to its ETag, when somebody reads them, as
+far as no truncation has cut it (`_kept` bytes of it count); beyond that the file is zeros. What was
+fetched stays in the stage while the disk has room, and is only passed on where it has none.
 
-To complete, a file of one part is put whole. A larger one is a multipart upload: long ranges that
-nobody touched are copied within the bucket, pinned to the ETag; all else is read from the stage in
-pieces. A part but the last must not be under the store's minimum, so a short range between two
-copies takes from its neighbour, and a short untouched range is uploaded with what surrounds it.
+To complete, a file of one part is put whole; a larger one is a multipart upload, parts of which may
+be copies within the bucket (see writing.stage). After that the stage is a cache of what is in the
+bucket: it gives way when the disk is wanted.
 
 Invariants:
-- `dirty` is within `present`; bytes beyond `size` are in neither;
+- dirty bytes are present; bytes beyond `size` are neither;
 - whatever is made goes on from `base`: a HEAD right before says whether it is still there;
-- the object's CRC-64 is compared where the store tells that of the copied ranges.
+- the object's CRC-64 is compared where the store tells that of the copied ranges;
+- a record (what `acknowledge` leaves for the next mount) tells of a state whose bytes are durable
+  in the stage, and a cut takes none of them away before the record knows of it.
 
-One lock orders everything that changes the file or fetches into the stage. Reading and writing of
-the stage go through the page cache on the loop, a block at a time; only `acknowledge` waits for
-the disk, in a thread.
+One lock orders everything that changes the file or fetches into the stage.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import trio
 
 from ossfs.runtime.blocks import BLOCK
 from ossfs.runtime.failure import FileSystemError
-from ossfs.store.api import Buffer, ObjectInfo, ObjectType, PutReply
+from ossfs.store.api import Buffer, ObjectInfo, ObjectType
 from ossfs.store.crc import crc64
 from ossfs.store.errors import Corrupt, StoreError
 from ossfs.writing.api import Completed, Target, Version
@@ -40,18 +40,11 @@ from ossfs.writing.context import Writing
 from ossfs.writing.extents import Extents
 from ossfs.writing.finishing import check_base, remove_wrong
 from ossfs.writing.held import Held
+from ossfs.writing.stage import Stage, lay_out, next_piece
 from ossfs.writing.staging import Staging
 from ossfs.writing.upload import Upload
 
 log = logging.getLogger(__name__)
-
-
-class _Run(NamedTuple):
-    """A range of the file that is copied, or else uploaded."""
-
-    start: int
-    end: int
-    copied: bool
 
 
 class StagedWriter:
@@ -66,8 +59,13 @@ class StagedWriter:
         target: Target,
         base: Version | None,
         completed: Completed,
+        *,
+        stage: Stage | None = None,
     ) -> None:
-        """Go on from `base`, or from nothing: then an object is made even of no bytes at all."""
+        """Go on from `base`, or from nothing: then an object is made even of no bytes at all.
+
+        `stage` is that of a former life; without it there is a new one.
+        """
         self._writing = writing
         self._staging = staging
         self._completed = completed
@@ -76,15 +74,17 @@ class StagedWriter:
         self.size = base.size if base is not None else 0
         self.failure: Exception | None = None
         self.last_write = writing.now()
-        self._descriptor, self._path = staging.open()
-        self._present = Extents()
+        self._stage = stage or Stage(*staging.open(), staging.admit)
         self._dirty_ranges = Extents()
         self._kept = self.size
+        self._largest = writing.largest
         self._dirty = base is None
-        self._recorded = False
+        self._recorded: Mapping[str, Any] | None = None
+        """The record that the next mount would find."""
+        self._of_former_life = stage is not None
         self._unlinked = False
-        self._closed = False
         self._lock = trio.Lock()
+        staging.holders.add(self)
 
     @property
     def dirty(self) -> bool:
@@ -93,51 +93,71 @@ class StagedWriter:
     # -- bytes in -----------------------------------------------------------------------------
 
     async def write(self, offset: int | None, data: Buffer) -> int:
-        async with self._lock:
+        try:
+            self._lock.acquire_nowait()  # without a checkpoint: tiny writes come by the million
+        except trio.WouldBlock:
+            await self._in_line()
+        try:
             self._check()
             start = self.size if offset is None else offset
             end = start + len(data)
-            if end > self._staging.largest:
-                raise FileSystemError(errno.EFBIG)
-            self._staging.admit(len(data))
-            self._put(start, data)
-            self._dirty_ranges.add(start, end)
+            self._check_size(start, end)
+            self.last_write = self._writing.now()
+            try:
+                self._stage.put(start, data)
+            except OSError as error:
+                self._fail(error)
+                raise
             if data:
+                self._dirty_ranges.add(start, end)
                 self._dirty = True
                 self.size = max(self.size, end)
-            self.last_write = self._writing.now()
             return len(data)
+        finally:
+            self._lock.release()
 
-    def _put(self, start: int, data: Buffer) -> None:
-        """Write to the stage; what came of a failure that took some of it is not used."""
-        view = memoryview(data)
-        done = 0
-        while done < len(view):
-            try:
-                done += os.pwrite(self._descriptor, view[done:], start + done)
-            except OSError as error:
-                full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-                raise FileSystemError(error.errno if full and error.errno else errno.EIO) from error
-        self._present.add(start, start + len(view))
+    async def _in_line(self) -> None:
+        memory = self._writing.memory
+        memory.waiting += 1
+        try:
+            await self._lock.acquire()
+        finally:
+            memory.waiting -= 1
+
+    def _check_size(self, start: int, end: int) -> None:
+        """Raise EFBIG unless the user and the store allow a file that is changed up to `end`."""
+        if end > self._staging.largest:
+            raise FileSystemError(errno.EFBIG)
+        size = max(self.size, end)
+        if size > self._largest:  # it is possible only with copies of `base`
+            dirty = Extents(self._dirty_ranges)
+            dirty.add(start, end)
+            lay_out(self._writing, dirty, self._kept, size)
 
     async def truncate(self, size: int) -> None:
         async with self._lock:
             self._check()
             if size == self.size:
                 return
-            if size > self._staging.largest:
-                raise FileSystemError(errno.EFBIG)
-            if size < self.size:
-                self._kept = min(self._kept, size)
-                self._present.cut(size)
-                self._dirty_ranges.cut(size)
-                # What lies beyond would be there again after an extension.
-                os.ftruncate(self._descriptor, size)
+            if size > self.size:
+                self._check_size(size, size)
+                self.size, self._dirty = size, True
+                return
+            self._dirty = True
+            self._kept = min(self._kept, size)
+            self._dirty_ranges.cut(size)
+            self._stage.present.cut(size)
             if not size and self.base is not None:
                 self.target.replaces = self.base.etag
                 self.base = None
             self.size = size
-            self._dirty = True
+            try:
+                if self._recorded is not None:
+                    await self._record()
+                self._stage.cut(size)
+            except BaseException as error:
+                self._fail(error if isinstance(error, OSError) else FileSystemError(errno.EIO))
+                raise
 
     # -- bytes out ----------------------------------------------------------------------------
 
@@ -146,37 +166,45 @@ class StagedWriter:
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
-        if not self._here(offset, end):
-            async with self._lock:
-                self._check()
-                end = min(offset + size, self.size)
-                if offset >= end:
-                    return b""
-                await self._fetch(offset, end)
-        return self._from_stage(offset, end)
+        if self._here(offset, end):
+            return self._stage.read(offset, end)
+        async with self._lock:
+            self._check()
+            end = min(offset + size, self.size)
+            return bytes(await self._bytes(offset, end)) if offset < end else b""
 
     def _here(self, start: int, end: int) -> bool:
         """Say whether nothing of a range must be fetched: the rest of it is zeros."""
-        return self._present.covers(start, min(end, self._kept))
+        return self._stage.present.covers(start, min(end, self._kept))
 
-    async def _fetch(self, start: int, end: int) -> None:
-        """Bring what is missing of a range into the stage."""
-        for first, last in list(self._present.gaps(start, min(end, self._kept))):
-            base = self.base
-            if base is None or self._unlinked:
-                raise FileSystemError(errno.ESTALE)
+    async def _bytes(self, start: int, end: int) -> Buffer:
+        """Return a range of up to a block; what is fetched stays here if the disk has room."""
+        here = self._stage.read(start, end)
+        missing = list(self._stage.missing(start, min(end, self._kept)))
+        if not missing:
+            return here
+        base = self.base
+        if base is None or self._unlinked:
+            raise FileSystemError(errno.ESTALE)
+        data = bytearray(here)
+        for first, last in missing:
+            piece = memoryview(data)[first - start : last - start]
+            await self._writing.client.get_range_into(
+                self.target.key, first, [piece], if_match=base.etag
+            )
+            with suppress(FileSystemError):  # the next reader fetches it again
+                self._stage.put(first, piece)
+        return data
+
+    async def _fetch(self, start: int, end: int) -> bool:
+        """Bring what is missing of a range into the stage; False where the disk has no room."""
+        for first, last in list(self._stage.missing(start, min(end, self._kept))):
             for offset in range(first, last, BLOCK):
-                data = bytearray(min(BLOCK, last - offset))
-                self._staging.admit(len(data))
-                await self._writing.client.get_range_into(
-                    self.target.key, offset, [memoryview(data)], if_match=base.etag
-                )
-                self._put(offset, data)
-
-    def _from_stage(self, start: int, end: int) -> bytes:
-        """Read a range that is here; the file may be shorter than it, the rest is zeros."""
-        data = os.pread(self._descriptor, end - start, start)
-        return data + bytes(end - start - len(data))
+                stop = min(offset + BLOCK, last)
+                await self._bytes(offset, stop)
+                if not self._here(offset, stop):
+                    return False
+        return True
 
     # -- completing ---------------------------------------------------------------------------
 
@@ -195,7 +223,7 @@ class StagedWriter:
         if not self.dirty:
             return
         try:
-            reply, whole = await self._made()
+            base = await self._made()
         except Corrupt as error:
             self._fail(error)
             await remove_wrong(self._writing.client, self.target.key, error)
@@ -206,22 +234,22 @@ class StagedWriter:
         except BaseException:
             self._fail(FileSystemError(errno.EIO))
             raise
-        self.base = Version(reply.etag, self.size, whole, ObjectType.NORMAL)
+        self.base = base
         self._kept = self.size
         self._dirty = False
         self._dirty_ranges.clear()
         self.target.exclusive = False
         self._writing.progress += 1
-        self._forget_record()
-        self._completed(self.base)
+        self._completed(base)
+        await self._forget_record()
 
-    async def _made(self) -> tuple[PutReply, int | None]:
-        """Make the object; return the reply and the CRC-64 of all bytes, where it is known."""
+    async def _made(self) -> Version:
+        """Make the object."""
         if self.size <= self._writing.part_size(1):
             return await self._put_whole()
         upload = Upload(self._writing, self.target.key, self.target.options(), self._fail)
         try:
-            for run in self._plan():
+            for run in lay_out(self._writing, self._dirty_ranges, self._kept, self.size):
                 if run.copied:
                     assert self.base is not None
                     upload.copy_range(
@@ -230,28 +258,39 @@ class StagedWriter:
                 else:
                     await self._send(upload, run.start, run.end)
             await upload.sent()
-            if self.base is not None:
-                await check_base(self._writing.client, self.target.key, self.base)
             whole = upload.crc64
-            return await upload.complete(whole), whole
+            await self._before_it_is_made(whole)
+            reply = await upload.complete(whole)
+            return Version(reply.etag, self.size, whole, ObjectType.MULTIPART)
         except BaseException:
             self._writing.leave(upload.abort)
             raise
 
-    async def _put_whole(self) -> tuple[PutReply, int | None]:
+    async def _put_whole(self) -> Version:
         held, options = Held(self._writing.memory, 0), self.target.options()
         try:
             await self._gather(held, 0, self.size)
-            if self.base is not None:
-                await check_base(self._writing.client, self.target.key, self.base)
+            await self._before_it_is_made(held.crc64)
             expect = self._writing.expected(self.size, held.crc64, options)
             async with self._writing.memory.brought(held):
                 reply = await self._writing.client.put(
                     self.target.key, held.views(), options, expect=expect
                 )
-            return reply, held.crc64
+            return Version(reply.etag, self.size, held.crc64, ObjectType.NORMAL)
         finally:
             held.release()
+
+    async def _before_it_is_made(self, whole: int | None) -> None:
+        """See that nobody else's change is replaced; let a next life know what is made."""
+        if self._recorded is not None and whole is not None:
+            note = {**self._recorded, "made": [self.size, whole]}
+            with suppress(OSError):  # that life may then find a conflict where there is none
+                await trio.to_thread.run_sync(self._staging.keep, self._stage.path, note)
+        started_from = self.base
+        if started_from is None and self._of_former_life and self.target.replaces:
+            started_from = Version(self.target.replaces, 0, None)
+        if started_from is not None:
+            await check_base(self._writing.client, self.target.key, started_from)
 
     async def _gather(self, held: Held, start: int, end: int) -> None:
         """Take a range of the file into memory, a block at a time."""
@@ -259,7 +298,7 @@ class StagedWriter:
         await self._fetch(start, end)
         async with memory.gathering:
             for offset in range(start, end, BLOCK):
-                data = memoryview(self._from_stage(offset, min(offset + BLOCK, end)))
+                data = memoryview(await self._bytes(offset, min(offset + BLOCK, end)))
                 while data:
                     taken = held.fill(data)
                     if not taken:
@@ -271,16 +310,13 @@ class StagedWriter:
                     data = data[taken:]
 
     async def _send(self, upload: Upload, start: int, end: int) -> None:
-        """Upload a range; a rest under the store's minimum goes with the part before it."""
-        minimum = self._writing.capabilities.minimum_part
+        """Upload a range, in the parts that lay_out has counted."""
         while start < end:
-            size = end - start
-            if size >= upload.part_size + minimum:
-                size = upload.part_size
-                if upload.full:
-                    raise FileSystemError(errno.EFBIG)
+            minimum = self._writing.capabilities.minimum_part
+            size = next_piece(end - start, upload.part_size, minimum)
             while upload.busy:
                 await upload.room()
+            self._check()  # a part that failed has failed the writer
             held = Held(self._writing.memory, start)
             try:
                 await self._gather(held, start, start + size)
@@ -290,42 +326,30 @@ class StagedWriter:
             upload.send(held)
             start += size
 
-    def _plan(self) -> Iterator[_Run]:
-        """Yield what to do with the file's ranges, in order."""
-        capabilities = self._writing.capabilities
-        minimum = capabilities.minimum_part
-        untouched = [
-            (start, end)
-            for start, end in self._dirty_ranges.gaps(0, self._kept)
-            if end - start >= minimum and self.base is not None
-        ]
-        # Each costs up to two part numbers; of too many the longest are worth it.
-        untouched.sort(key=lambda gap: gap[0] - gap[1])
-        at = 0
-        for start, end in sorted(untouched[: capabilities.maximum_parts // 4]):
-            if at < start:
-                if start - at < minimum:  # it takes from what would be copied
-                    start = at + minimum
-                    if end - start < minimum and end != self.size:
-                        continue
-                    if start >= end:
-                        continue
-                yield _Run(at, start, copied=False)
-            yield _Run(start, end, copied=True)
-            at = end
-        if at < self.size:
-            yield _Run(at, self.size, copied=False)
-
     # -- what outlives the process --------------------------------------------------------------
 
     async def acknowledge(self) -> None:
         async with self._lock:
             self._check()
-            if not self.dirty:
-                return
-            content = self._content()
-            await trio.to_thread.run_sync(self._staging.keep, self._path, self._descriptor, content)
-            self._recorded = True
+            if self.dirty:
+                await self._record()
+
+    async def _record(self) -> None:
+        """Make the file as it is survive; where the local disk cannot, complete it instead."""
+        try:
+            await self._stage.sync()
+        except OSError as error:
+            self._fail(error)
+            raise
+        content = self._content()
+        try:
+            await trio.to_thread.run_sync(self._staging.keep, self._stage.path, content)
+        except OSError as error:
+            log.warning("%r is uploaded at once: no record of it: %s", self.target.key, error)
+            self._recorded = self._recorded or content  # it may be there all the same
+            await self._complete()
+        else:
+            self._recorded = content
 
     def _content(self) -> Mapping[str, Any]:
         options = self.target.options()
@@ -336,11 +360,12 @@ class StagedWriter:
             "base_crc64": self.base.crc64 if self.base is not None else None,
             "size": self.size,
             "kept": self._kept,
-            "present": list(self._present),
+            "present": list(self._stage.present),
             "dirty": list(self._dirty_ranges),
             "replaces": self.target.replaces,
             "mtime_ns": self.target.mtime_ns,
             "metadata": dict(self.target.metadata),
+            "mark": self.target.mark if self.target.exclusive else "",
             "content_type": options.content_type,
             "storage_class": options.storage_class,
         }
@@ -349,28 +374,32 @@ class StagedWriter:
     def recovered(
         cls, writing: Writing, staging: Staging, stage: str, content: Mapping[str, Any]
     ) -> StagedWriter:
-        """Return a writer that goes on from what `acknowledge` recorded."""
+        """Return a writer of what `acknowledge` recorded; it replaces only what that went on from.
+
+        KeyError, TypeError or ValueError for a record that makes no sense.
+        """
         base = None
         if content["base"] is not None:
             base = Version(content["base"], content["base_size"], content["base_crc64"])
         target = Target(
             bytes.fromhex(content["key"]),
+            exclusive=base is None and not content["replaces"],
             mtime_ns=content["mtime_ns"],
             metadata=content["metadata"],
+            mark=content["mark"],
             content_type=content["content_type"],
             storage_class=content["storage_class"],
             replaces=content["replaces"],
         )
-        writer = cls(writing, staging, target, base, lambda _version: None)
-        writer._drop_stage()
-        writer._descriptor, writer._path = os.open(stage, os.O_RDWR | os.O_CLOEXEC), stage
-        writer._closed = False
-        writer._recorded = True
-        writer._present = Extents(content["present"])
-        writer._dirty_ranges = Extents(content["dirty"])
-        writer._kept = content["kept"]
-        writer.size = content["size"]
+        present, dirty = Extents(content["present"]), Extents(content["dirty"])
+        size, kept = int(content["size"]), int(content["kept"])
+        descriptor = os.open(stage, os.O_RDWR | os.O_CLOEXEC)
+        there = Stage(descriptor, stage, staging.admit, present)
+        writer = cls(writing, staging, target, base, lambda _version: None, stage=there)
+        writer._dirty_ranges = dirty
+        writer._kept, writer.size = kept, size
         writer._dirty = True
+        writer._recorded = content
         return writer
 
     def fits(self, there: ObjectInfo | None) -> bool:
@@ -379,27 +408,42 @@ class StagedWriter:
         return (there.etag if there is not None else "") == was
 
     async def equals(self, there: ObjectInfo) -> bool:
-        """Say whether the object is what completing would make."""
-        if there.size != self.size or there.crc64 is None:
+        """Say whether the object is what completing made, or would make."""
+        if there.crc64 is None:
+            return False
+        if self._recorded is not None and self._recorded.get("made") == [there.size, there.crc64]:
+            return True
+        if there.size != self.size or not self.whole:
             return False
         crc = 0
         for offset in range(0, self.size, BLOCK):
-            end = min(offset + BLOCK, self.size)
-            if not self._here(offset, end):
-                return False
-            crc = crc64([self._from_stage(offset, end)], crc)
+            crc = crc64([self._stage.read(offset, min(offset + BLOCK, self.size))], crc)
             await trio.lowlevel.checkpoint()
         return crc == there.crc64
 
-    def finished(self) -> None:
+    @property
+    def whole(self) -> bool:
+        """Whether all bytes are here, none only in the bucket."""
+        return self._here(0, self.size)
+
+    def make_plain(self) -> None:
+        """Make a whole stage a file that needs no record to be read."""
+        self._stage.extend(self.size)
+
+    async def finished(self) -> None:
         """Drop a record whose bytes are in the bucket, and its stage."""
-        self._forget_record()
+        await self._forget_record()
         self._drop_stage()
 
-    def _forget_record(self) -> None:
-        if self._recorded:
-            self._recorded = False
-            self._staging.forget(self._path)
+    async def _forget_record(self) -> None:
+        if self._recorded is None:
+            return
+        self._recorded = None
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._staging.forget, self._stage.path)
+        except OSError as error:
+            log.warning("the record of %r may stay though it is done: %s", self.target.key, error)
 
     # -- ends ---------------------------------------------------------------------------------
 
@@ -407,12 +451,15 @@ class StagedWriter:
         async with self._lock:
             if not self._unlinked and self.failure is None and self.base is not None:
                 # Nobody can fetch it once it is gone: those who have it open keep all of it.
+                reason: Exception = FileSystemError(errno.ENOSPC)
                 try:
-                    await self._fetch(0, self._kept)
-                except (StoreError, FileSystemError) as error:
-                    log.warning("%r is removed while it is open: %s", self.target.key, error)
+                    kept = await self._fetch(0, self._kept)
+                except (StoreError, FileSystemError, OSError) as error:
+                    kept, reason = False, error
+                if not kept:
+                    log.warning("%r is removed while it is open: %s", self.target.key, reason)
             self._unlinked = True
-            self._forget_record()
+            await self._forget_record()
 
     async def close(self) -> None:
         async with self._lock:
@@ -420,21 +467,28 @@ class StagedWriter:
                 self.failure = FileSystemError(errno.EBADF)
             self._drop_stage()
 
+    def drop_clean(self) -> bool:
+        needed = self._recorded is not None or self._unlinked or self._lock.locked()
+        if needed or (self._dirty and self.failure is None) or not self._stage.present:
+            return False
+        try:
+            self._stage.cut(0)
+        except OSError as error:
+            log.warning("%s keeps its room: %s", self._stage.path, error)
+            return False
+        return True
+
     def _drop_stage(self) -> None:
         """Give the disk back; a record that is left keeps its stage for the next mount."""
-        if self._closed:
-            return
-        self._closed = True
-        os.close(self._descriptor)
-        if not self._recorded:
+        self._staging.holders.discard(self)
+        if self._stage.close() and not self._staging.is_recorded(self._stage.path):
             with suppress(FileNotFoundError):
-                os.unlink(self._path)
+                os.unlink(self._stage.path)
 
     def let_go(self) -> None:
         """Close the stage without removing it or its record."""
-        if not self._closed:
-            self._closed = True
-            os.close(self._descriptor)
+        self._staging.holders.discard(self)
+        self._stage.close()
 
     def _check(self) -> None:
         if self.failure is not None:

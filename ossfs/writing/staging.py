@@ -1,13 +1,15 @@
 """The directory for random writes: who may use it, how full it may get, what outlives a crash.
 
 One daemon uses a directory at a time: it holds a lock on a file in it for as long as it lives. A
-stage is a file `stage-N`; a record `stage-N.json` beside it says that what is in the stage has been
-acknowledged to a program but is not in the bucket yet. Stages without a record are of no use to
-anybody after a crash and are removed at the next start; those with one are what recovery works on
-(see writing.recovery).
+stage is a file `stage-ossfs-N`; a record `stage-ossfs-N.json` beside it says that what is in the
+stage has been acknowledged to a program but is not in the bucket yet. A stage has its name from
+the beginning, because not every file system can give a nameless file one later. Stages without a
+record are of no use to anybody after a crash and are removed at the next start; those with one are
+what recovery works on (see writing.recovery). Nothing else in the directory is touched.
 
 A record is written to another name, made durable, and renamed, so there is a whole one or none.
-Blocking calls are short, but for `sync`, which its caller runs in a thread.
+On the trio loop, but for `keep` and `forget`, which wait for the disk and whose caller runs them in
+a thread, one at a time for a stage.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import fcntl
 import json
 import logging
 import os
+import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 from ossfs.runtime.failure import ExitStatus, FileSystemError, UserError
@@ -29,9 +33,23 @@ log = logging.getLogger(__name__)
 
 LOCK = ".ossfs-stage.lock"
 CONFLICTS = "conflicts"
+PREFIX = "stage-ossfs-"
 LOOK_BYTES = 16 * 1024**2
 """Bytes taken between two looks at how full the disk is."""
+_OURS = re.compile(re.escape(PREFIX) + r"([0-9]+)(|\.json|\.new)")
+_NAME_BYTES = 150
+"""Of a key that a conflict file's name shows: a name has 255 bytes, also with what follows."""
 _MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
+
+
+class Holder(Protocol):
+    """Someone whose stage may be a mere cache of what is in the bucket."""
+
+    last_write: float
+
+    def drop_clean(self) -> bool:
+        """Give the disk back if nothing in the stage is needed; say whether that was so."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +71,19 @@ class Staging:
         largest: int,
         free_bytes: int,
         free_percent: int,
+        bucket: str = "",
         statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
     ) -> None:
         """Take the directory; UserError when it cannot be used.
 
         `largest` is the size in bytes a file may have; `free_bytes` and `free_percent` of the disk
-        are left free, whichever is more.
+        are left free, whichever is more. `bucket` tells whose files these are: records of another
+        one wait until that is mounted again.
         """
         self.directory = directory
         self.largest = largest
+        self.bucket = bucket
+        self.holders: set[Holder] = set()
         self._free_bytes = free_bytes
         self._free_percent = free_percent
         self._statvfs = statvfs
@@ -77,19 +99,18 @@ class Staging:
                 os.path.join(self.directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
         except OSError as error:
-            raise UserError(
-                f"temp_dir: {self.directory} cannot be used ({error.strerror}); give an existing "
-                "directory that the mounting user can write to",
-                ExitStatus.USAGE,
-            ) from None
+            raise self._unusable(error) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(lock)
             raise UserError(
                 f"temp_dir: {self.directory} is in use by another mount; give each its own",
                 ExitStatus.USAGE,
             ) from None
+        except OSError as error:
+            os.close(lock)
+            raise self._unusable(error) from None
         kind = _file_system(self.directory)
         if kind in _MEMORY_FILE_SYSTEMS:
             log.warning(
@@ -100,16 +121,28 @@ class Staging:
             )
         return lock
 
+    def _unusable(self, error: OSError) -> UserError:
+        return UserError(
+            f"temp_dir: {self.directory} cannot be used ({error.strerror}); give an existing "
+            "directory that the mounting user can write to",
+            ExitStatus.USAGE,
+        )
+
     def _clear(self) -> None:
         """Remove what a former daemon left without having promised it to anybody."""
-        for path in Path(self.directory).glob("stage-*"):
-            number = path.name.split(".")[0].removeprefix("stage-")
-            if number.isdigit():
-                self._number = max(self._number, int(number))
-            if path.suffix == ".new" or (
-                not path.suffix and not path.with_name(path.name + ".json").exists()
-            ):
+        found = dict(self._found())
+        recorded = {number for number, suffix in found.values() if suffix == ".json"}
+        for path, (number, suffix) in found.items():
+            self._number = max(self._number, number)
+            if suffix == ".new" or (not suffix and number not in recorded):
                 path.unlink()
+
+    def _found(self) -> Iterator[tuple[Path, tuple[int, str]]]:
+        """Yield our files with their numbers and suffixes."""
+        for path in Path(self.directory).iterdir():
+            match = _OURS.fullmatch(path.name)
+            if match is not None and path.is_file():
+                yield path, (int(match[1]), match[2])
 
     def close(self) -> None:
         """Let another daemon have the directory."""
@@ -118,27 +151,37 @@ class Staging:
     def open(self) -> tuple[int, str]:
         """Make an empty stage; return its descriptor and path."""
         self._number += 1
-        path = os.path.join(self.directory, f"stage-{self._number}")
+        path = os.path.join(self.directory, f"{PREFIX}{self._number}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return os.open(path, flags, 0o600), path
 
     def admit(self, size: int) -> None:
-        """FileSystemError(ENOSPC) unless the disk has room for `size` more bytes."""
+        """FileSystemError(ENOSPC) unless the disk has room for `size` more bytes.
+
+        Before that, stages that hold only what is in the bucket give way, those idle longest first.
+        """
         if size > self._allowed:
-            disk = self._statvfs(self.directory)
-            floor = max(self._free_bytes, disk.f_blocks * disk.f_frsize * self._free_percent // 100)
-            room = disk.f_bavail * disk.f_frsize - floor
+            room = self._room()
+            for holder in sorted(self.holders, key=lambda holder: holder.last_write):
+                if size <= room:
+                    break
+                if holder.drop_clean():
+                    room = self._room()
             if size > room:
                 raise FileSystemError(errno.ENOSPC)
             self._allowed = min(room, size + LOOK_BYTES)
         self._allowed -= size
 
+    def _room(self) -> int:
+        disk = self._statvfs(self.directory)
+        floor = max(self._free_bytes, disk.f_blocks * disk.f_frsize * self._free_percent // 100)
+        return disk.f_bavail * disk.f_frsize - floor
+
     # What outlives a crash
 
-    def keep(self, stage: str, descriptor: int, content: Mapping[str, Any]) -> None:
-        """Make a stage and its record durable. Blocks for the disk."""
-        os.fsync(descriptor)
-        text = json.dumps(content, sort_keys=True)
+    def keep(self, stage: str, content: Mapping[str, Any]) -> None:
+        """Make the record of a stage durable, instead of one there may be. Blocks for the disk."""
+        text = json.dumps({**content, "bucket": self.bucket}, sort_keys=True)
         new = f"{stage}.new"
         with open(new, "w", opener=_private) as file:
             json.dump({"crc32": crc32(text.encode()), "record": text}, file)
@@ -148,12 +191,16 @@ class Staging:
         self._sync_directory()
 
     def forget(self, stage: str) -> None:
-        """Drop a stage's record, if it has one: nobody needs its bytes any more."""
+        """Drop a stage's record, if it has one, for good. Blocks for the disk."""
         try:
             os.unlink(f"{stage}.json")
         except FileNotFoundError:
             return
         self._sync_directory()
+
+    def is_recorded(self, stage: str) -> bool:
+        """Say whether a stage has a record, so that it must not be removed."""
+        return os.path.exists(f"{stage}.json")
 
     def _sync_directory(self) -> None:
         directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -163,8 +210,14 @@ class Staging:
             os.close(directory)
 
     def records(self) -> Iterator[Record]:
-        """Yield what a former daemon acknowledged and did not finish; damaged ones go aside."""
-        for path in sorted(Path(self.directory).glob("stage-*.json")):
+        """Yield what a former daemon acknowledged and did not finish; damaged ones go aside.
+
+        The latest come first: of two files that were one key's, that is the one to go on from.
+        """
+        numbered = sorted(
+            (number, path) for path, (number, suffix) in self._found() if suffix == ".json"
+        )
+        for _, path in reversed(numbered):
             stage = str(path.with_suffix(""))
             try:
                 outer = json.loads(path.read_text())
@@ -174,26 +227,41 @@ class Staging:
                 content = json.loads(text)
                 if not os.path.exists(stage):
                     raise ValueError("its stage is missing")
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                aside = self.aside(stage, b"damaged")
-                log.error("the record %s is of no use (%s): kept as %s", path, error, aside)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                self.aside_damaged(stage, error)
                 continue
             yield Record(stage, content)
 
-    def aside(self, stage: str, key: bytes) -> str:
-        """Keep a stage and its record where nothing touches them again; return the new path."""
+    def aside_damaged(self, stage: str, error: Exception) -> None:
+        """Keep what nothing can be made of; never fails for it."""
+        try:
+            kept = self.aside(stage, b"damaged")
+        except OSError as other:
+            log.error("the record %s.json is of no use (%r), and stays: %s", stage, error, other)
+            return
+        log.error("the record %s.json is of no use (%r): kept as %s", stage, error, kept)
+
+    def aside(self, stage: str, key: bytes, *, plain: bool = False) -> str:
+        """Keep a stage where nothing touches it again; return the new path.
+
+        It is named after the key and the time of its last change. Its record goes with it, unless
+        it is a `plain` file, which needs none.
+        """
         conflicts = Path(self.directory, CONFLICTS)
         conflicts.mkdir(mode=0o700, exist_ok=True)
-        base = key.decode("utf-8", "backslashreplace").replace("/", "_")[-150:]
+        name = key.replace(b"/", b"_")[-_NAME_BYTES:].decode("utf-8", "ignore")
+        changed = os.stat(stage if os.path.exists(stage) else f"{stage}.json").st_mtime
+        name += time.strftime(".%Y%m%dT%H%M%SZ", time.gmtime(changed))
         number = 1
-        while (conflicts / f"{base}.{number}").exists() or (
-            conflicts / f"{base}.{number}.json"
-        ).exists():
+        while any((conflicts / f"{name}.{number}{suffix}").exists() for suffix in ("", ".json")):
             number += 1
-        target = str(conflicts / f"{base}.{number}")
-        for suffix in ("", ".json"):
-            if os.path.exists(stage + suffix):
-                os.rename(stage + suffix, target + suffix)
+        target = str(conflicts / f"{name}.{number}")
+        if os.path.exists(stage):
+            os.rename(stage, target)
+        if plain:
+            self.forget(stage)
+        elif self.is_recorded(stage):
+            os.rename(f"{stage}.json", f"{target}.json")
         return target
 
 

@@ -10,12 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossfs.runtime.failure import FileSystemError
 from ossfs.store.api import Capabilities
-from ossfs.store.errors import Changed, Corrupt, StoreError, Throttled, Unavailable
+from ossfs.store.errors import Changed, Corrupt, Denied, Exists, StoreError, Throttled, Unavailable
 from ossfs.store.plan import CorruptCrc, ExpireToken, Hang, LoseReply, Raise, Rule
 from ossfs.writing.api import Target, Version
 from ossfs.writing.staged import StagedWriter
@@ -26,6 +28,7 @@ from tests.unit.writing.support import (
     MINIMUM,
     PART,
     SMALL_LIMITS,
+    Gate,
     Room,
     closed,
     noise,
@@ -55,9 +58,10 @@ async def stage(
     *,
     largest: int = LARGEST,
     capabilities: Capabilities = SMALL_LIMITS,
+    gate: Gate | None = None,
 ) -> AsyncIterator[Staged]:
     with tempfile.TemporaryDirectory() as temporary:
-        async with room(capabilities=capabilities) as made:
+        async with room(capabilities=capabilities, gate=gate) as made:
             made.__class__ = Staged
             assert isinstance(made, Staged)
             made.staging = Staging(
@@ -67,8 +71,14 @@ async def stage(
             made.staging.close()
 
 
+def fill_up(made: Staged, *, full: bool = True) -> None:
+    """Let nothing more fit on the disk, or everything again."""
+    made.staging._free_bytes = 1 << 60 if full else 0
+    made.staging._allowed = 0
+
+
 def stages(made: Staged) -> list[str]:
-    return sorted(name for name in os.listdir(made.staging.directory) if name.startswith("stage"))
+    return sorted(name for name in os.listdir(made.staging.directory) if name.startswith("stage-"))
 
 
 def test_a_small_file_is_one_put_of_all_its_bytes_wherever_they_were_written() -> None:
@@ -172,8 +182,7 @@ def test_a_full_disk_refuses_bytes_and_loses_none() -> None:
         async with stage() as made:
             writer = made.open()
             await writer.write(0, b"kept")
-            made.staging._free_bytes = 1 << 60
-            made.staging._allowed = 0
+            fill_up(made)
             with raises_errno(errno.ENOSPC):
                 await writer.write(4, b"refused")
             await writer.complete()
@@ -211,6 +220,209 @@ def test_more_untouched_ranges_than_part_numbers_are_uploaded_instead() -> None:
                 new[offset : offset + 10] = b"#" * 10
             await writer.complete()
             assert made.content() == bytes(new)
+            await closed(made, writer)
+
+    run(main)
+
+
+def test_a_full_disk_stops_no_reading_and_no_completion() -> None:
+    async def main() -> None:
+        async with stage() as made:
+            for size in (5 * KIB, 100 * KIB):
+                old = noise(size)
+                writer = made.open(made.put(old))
+                await writer.write(2_000, b"here")
+                fill_up(made)
+                await writer.write(2_002, b"**")  # which needs no room
+                new = old[:2_000] + b"he**" + old[2_004:]
+                assert await writer.read(1_000, 3_000) == new[1_000:4_000]
+                await writer.complete()
+                assert made.content() == new
+                await closed(made, writer)
+                fill_up(made, full=False)
+
+    run(main)
+
+
+def test_what_is_in_the_bucket_gives_way_on_a_full_disk_and_is_fetched_again() -> None:
+    async def main() -> None:
+        async with stage() as made:
+            idle, other = made.open(target=Target(b"idle")), made.open()
+            data = noise(3 * KIB)
+            await idle.write(0, data)
+            await other.write(0, b"not yet in the bucket")
+            await idle.complete()
+            fill_up(made)
+            with raises_errno(errno.ENOSPC):
+                await other.write(None, b"refused")
+            on_disk = [
+                os.stat(os.path.join(made.staging.directory, one)).st_size for one in stages(made)
+            ]
+            assert sorted(on_disk) == [0, len(b"not yet in the bucket")]
+            made.requests()
+            assert await idle.read(10, 100) == data[10:110]
+            assert made.requests() == ["get_range_into"]
+            await other.complete()
+            assert made.content() == b"not yet in the bucket"
+            await closed(made, idle, other)
+            assert not made.staging.holders
+
+    run(main)
+
+
+def test_a_disk_that_breaks_under_bytes_that_were_taken_fails_the_file() -> None:
+    async def main() -> None:
+        async with stage() as made:
+            writer = made.open()
+            await writer.write(0, b"taken")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "pwrite", broken)
+                with pytest.raises(OSError, match="by plan"):
+                    await writer.write(0, b"other")
+            with pytest.raises(OSError, match="by plan"):
+                await writer.complete()
+            assert made.content() is None
+            await closed(made, writer)
+            assert stages(made) == []
+
+    run(main)
+
+
+def broken(*_: object) -> int:
+    raise OSError(errno.EIO, "by plan")
+
+
+def test_what_an_upload_cannot_hold_is_refused_before_a_byte_is_taken() -> None:
+    async def main() -> None:
+        async with stage() as made:
+            most = made.writing.largest
+            writer = made.open()
+            await writer.write(most - 1, b"x")
+            with raises_errno(errno.EFBIG):
+                await writer.write(None, b"x" * MINIMUM)  # less may be added to the last part
+            with raises_errno(errno.EFBIG):
+                await writer.write(most + MINIMUM, b"x")
+            with raises_errno(errno.EFBIG):
+                await writer.truncate(most + MINIMUM)
+            await writer.complete()
+            assert made.content() == bytes(most - 1) + b"x"
+            await closed(made, writer)
+
+    run(main)
+
+
+def test_a_larger_object_is_changed_as_long_as_copies_make_it_possible() -> None:
+    async def main() -> None:
+        few = Capabilities(minimum_part=MINIMUM, maximum_parts=20, maximum_copy_part=64 * KIB)
+        async with stage(capabilities=few) as made:
+            old = noise(made.writing.largest + 100 * KIB)
+            writer = made.open(made.put(old))
+            await writer.write(50 * KIB, b"!")
+            await writer.complete()
+            new = bytearray(old)
+            new[50 * KIB] = ord("!")
+            assert made.content() == bytes(new)
+            refused = 0
+            for offset in range(0, len(old), 10 * KIB):
+                try:
+                    await writer.write(offset, b"#" * 10 * KIB)
+                except FileSystemError as error:
+                    refused += error.errno == errno.EFBIG
+                else:
+                    new[offset : offset + 10 * KIB] = (b"#" * 10 * KIB)[: len(new) - offset]
+            assert refused
+            await writer.truncate(len(old))
+            await writer.complete()
+            assert made.content() == bytes(new)
+            await closed(made, writer)
+
+    run(main)
+
+
+def test_bytes_written_during_a_completion_are_in_the_next_one() -> None:
+    async def main() -> None:
+        gate = Gate("put")
+        async with stage(gate=gate) as made, trio.open_nursery() as nursery:
+            writer = made.open()
+            await writer.write(0, b"first")
+            nursery.start_soon(writer.complete)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(writer.write, None, b"second")
+            await trio.testing.wait_all_tasks_blocked()
+            assert made.memory.waiting == 1
+            assert await writer.read(0, 100) == b"first"
+            gate.open()
+            await trio.testing.wait_all_tasks_blocked()
+            assert made.content() == b"first"
+            assert writer.dirty
+            await writer.complete()
+            assert made.content() == b"firstsecond"
+            await closed(made, writer)
+
+    run(main)
+
+
+def test_a_cancelled_completion_fails_the_file_and_leaves_no_upload() -> None:
+    async def main() -> None:
+        for size in (1, 5 * PART):
+            gate = Gate("put", "complete_upload")
+            async with stage(gate=gate) as made, trio.open_nursery() as nursery:
+                writer = made.open()
+                await writer.write(0, noise(size))
+                nursery.start_soon(writer.complete)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            gate.open()
+            with raises_errno(errno.EIO):
+                await writer.write(0, b"more")
+
+    run(main)
+
+
+def test_a_part_that_fails_ends_the_reading_of_the_rest() -> None:
+    async def main() -> None:
+        async with stage() as made:
+            writer = made.open(made.put(noise(500 * KIB)))
+            for offset in range(0, 500 * KIB, KIB):
+                await writer.write(offset, b"x")
+            made.store.add(Rule("upload_part", Raise(Denied("by plan")), times=None))
+            with overheard(), pytest.raises(Denied):
+                await writer.complete()
+            assert made.requests().count("get_range_into") < 200
+            await closed(made, writer)
+
+    run(main)
+
+
+def test_a_file_that_cannot_be_recorded_is_uploaded_before_it_is_acknowledged() -> None:
+    async def main() -> None:
+        async with stage() as made:
+            writer = made.open()
+            await writer.write(0, b"data")
+            with pytest.MonkeyPatch.context() as patch, overheard() as said:
+                patch.setattr(os, "rename", broken)
+                await writer.acknowledge()
+            assert made.content() == b"data"
+            assert not writer.dirty
+            assert any("uploaded at once" in line for line in said)
+            await closed(made, writer)
+            assert stages(made) in ([], ["stage-ossfs-1.new"])
+
+    run(main)
+
+
+def test_bytes_that_cannot_be_made_durable_are_not_trusted_any_more() -> None:
+    async def main() -> None:
+        async with stage() as made:
+            writer = made.open()
+            await writer.write(0, b"data")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "fsync", broken)
+                with pytest.raises(OSError, match="by plan"):
+                    await writer.acknowledge()
+            with pytest.raises(OSError, match="by plan"):
+                await writer.complete()
+            assert made.content() is None
             await closed(made, writer)
 
     run(main)
@@ -280,6 +492,8 @@ STEP = st.one_of(
     st.tuples(st.just("complete"), st.just(0), st.just(0)),
     st.tuples(st.just("reopen"), st.just(0), st.just(0)),
     st.tuples(st.just("recover"), st.just(0), st.just(0)),
+    st.tuples(st.just("change"), st.just(0), st.integers(0, 50 * KIB)),
+    st.tuples(st.just("full"), st.integers(0, 1), st.just(0)),
 )
 
 
@@ -289,21 +503,25 @@ def test_random_steps_leave_what_a_local_file_would_hold(
     start: int | None, steps: list[tuple[str, int, int]]
 ) -> None:
     async def main() -> None:
-        many = Capabilities(minimum_part=MINIMUM, maximum_parts=400, maximum_copy_part=32 * KIB)
-        async with stage(capabilities=many) as made:
+        few = Capabilities(minimum_part=MINIMUM, maximum_parts=20, maximum_copy_part=32 * KIB)
+        async with stage(capabilities=few) as made:
             base = made.put(noise(start)) if start is not None else None
             writer = made.open(base)
             model = bytearray(noise(start or 0))
+            refused: set[int] = set()
+            recovered = False
             for serial, (what, offset, size) in enumerate(steps):
                 data = noise(size, serial)
                 match what:
-                    case "write":
-                        await writer.write(offset, data)
-                        model.extend(bytes(max(0, offset - len(model))))
-                        model[offset : offset + size] = data
-                    case "append":
-                        await writer.write(None, data)
-                        model += data
+                    case "write" | "append":
+                        place = offset if what == "write" else len(model)
+                        try:
+                            await writer.write(offset if what == "write" else None, data)
+                        except FileSystemError as error:
+                            refused.add(error.errno)
+                            continue
+                        model.extend(bytes(max(0, place - len(model))))
+                        model[place : place + size] = data
                     case "truncate":
                         await writer.truncate(offset)
                         del model[offset:]
@@ -317,7 +535,27 @@ def test_random_steps_leave_what_a_local_file_would_hold(
                         await writer.complete()
                         await writer.close()
                         writer = made.open(made.version())
+                    case "full":
+                        fill_up(made, full=bool(offset))
+                    case "change":
+                        made.put(data)
+                        base = writer.base
+                        if (base is None and not recovered) or (
+                            base is not None and base.etag == made.version().etag
+                        ):
+                            continue  # it is replaced, or nobody can tell it from ours
+                        await writer.truncate(writer.size + 1)
+                        with pytest.raises((Changed, Exists)):
+                            await writer.complete()
+                        assert made.content() == data
+                        await writer.close()
+                        for name in stages(made):  # what was acknowledged of it
+                            os.unlink(os.path.join(made.staging.directory, name))
+                        writer, model = made.open(made.version()), bytearray(data)
+                        recovered = False
                     case "recover":
+                        if writer.base is None and made.content() is not None:
+                            continue  # which another client has put there meanwhile
                         await writer.acknowledge()
                         (record,) = [*made.staging.records(), None][:1]
                         if record is not None:
@@ -325,10 +563,12 @@ def test_random_steps_leave_what_a_local_file_would_hold(
                             writer = StagedWriter.recovered(
                                 made.writing, made.staging, record.stage, record.content
                             )
+                            recovered = True
                 assert writer.size == len(model)
             assert await writer.read(0, len(model) + 1) == model
             await writer.complete()
             assert made.content() == bytes(model)
+            assert refused <= {errno.ENOSPC, errno.EFBIG}
             await closed(made, writer)
             assert stages(made) == []
 
