@@ -138,6 +138,13 @@ class Directory(Inode):
         self.listings = 0
         """Open handles."""
 
+    def at(self, path: bytes) -> Inode | None:
+        """Return the inode that hangs at a relative path, if there is one."""
+        node: Inode | None = self
+        for name in path.split(b"/"):
+            node = node.children.get(name) if isinstance(node, Directory) else None
+        return node
+
     @property
     def key(self) -> bytes:
         if self.parent is None:

@@ -162,6 +162,7 @@ class Listing:
         self._skipped = skipped
         self._held = 0
         self._ahead: _Ahead | None = None
+        self._fetching: Asked | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -175,6 +176,18 @@ class Listing:
         self._cancel()
         self._begin()
 
+    def follow(self, prefix: bytes) -> None:
+        """Go on from the same place under another prefix, if the directory was renamed."""
+        if prefix == self._prefix:
+            return
+        self._cancel()
+        self._prefix = prefix
+        if self._page is None:
+            self._begin()
+        else:  # tokens are of the old prefix: whatever comes next is looked for by its name
+            self._page = self._page._replace(names=[], numbers=(), previous=-1, token=None)
+            self._account()
+
     def close(self) -> None:
         """Give back what is held."""
         self._cancel()
@@ -182,8 +195,10 @@ class Listing:
 
     @property
     def asked(self) -> Asked:
-        """When the oldest page that is held was asked for; now if there is none."""
+        """When the oldest page that is held, or on its way, was asked for; now if there is none."""
         pages = [page.asked for page in (self._page, self._ahead) if page is not None]
+        if self._fetching is not None:
+            pages.append(self._fetching)
         return min([self._now(), *pages])
 
     async def page_at(self, cookie: int) -> tuple[Page, int] | None:
@@ -228,15 +243,22 @@ class Listing:
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             if ahead.token == token:
-                await ahead.done.wait()
+                self._fetching = ahead.asked
+                try:
+                    await ahead.done.wait()
+                finally:
+                    self._fetching = None
                 if ahead.page is not None:
                     return ahead.page
                 if ahead.error is not None:
                     raise ahead.error
             else:
                 ahead.scope.cancel()
-        asked = self._now()
-        return await self._source(self._prefix, start_after, token), asked
+        asked = self._fetching = self._now()
+        try:
+            return await self._source(self._prefix, start_after, token), asked
+        finally:
+            self._fetching = None
 
     async def _fetch_ahead(self, ahead: _Ahead) -> None:
         try:

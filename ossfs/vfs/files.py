@@ -32,7 +32,7 @@ from ossfs.runtime.failure import FileSystemError
 from ossfs.store.api import Buffer, ObjectInfo, ObjectType
 from ossfs.store.client import StoreClient
 from ossfs.store.errors import Changed, NotFound, StoreError
-from ossfs.tree.inodes import Chosen, Directory, Inode, Local
+from ossfs.tree.inodes import Chosen, Directory, Inode, Local, Symlink
 from ossfs.tree.names import KEY_MAX, NAME_MAX
 from ossfs.vfs.filesystem import FileSystem, is_utf8
 from ossfs.vfs.opened import FileHandle, OpenFile, writer_of
@@ -105,14 +105,20 @@ class WritableFiles(FileSystem):
         and the object is made only if there still is none.
         """
         directory = self._directory(parent)
-        self._check_name(directory, name)
-        there = await self._there(directory, name, sure=bool(flags & os.O_EXCL))
-        if there is not None:
-            if flags & os.O_EXCL:
-                raise FileSystemError(errno.EEXIST)
-            handle = await self.open_for(there.number, flags, direct=direct)
-            there.lookups += 1
-            return there, handle
+        async with self._moves.change(directory):
+            self._check_name(directory, name)
+            there = await self._there(directory, name, sure=bool(flags & os.O_EXCL))
+            if there is None:
+                return self._new_file(directory, name, flags, direct=direct)
+        if flags & os.O_EXCL:
+            raise FileSystemError(errno.EEXIST)
+        handle = await self.open_for(there.number, flags, direct=direct)
+        there.lookups += 1
+        return there, handle
+
+    def _new_file(
+        self, directory: Directory, name: bytes, flags: int, *, direct: bool
+    ) -> tuple[Inode, int]:
         self._created += 1
         inode = self.inodes.add(Inode, directory, name, f"new-{self._created}")
         inode.etag = ""
@@ -138,15 +144,19 @@ class WritableFiles(FileSystem):
         inode = self._inode(number)
         if isinstance(inode, Directory):
             raise FileSystemError(errno.EISDIR)
-        if not inode.attached:
-            raise FileSystemError(errno.ESTALE)
-        opened = await self._free_to_write(inode)
-        writer = opened.writer if opened is not None else None
-        target, base = Target(inode.key, replaces=inode.etag), None
-        if writer is None and not flags & os.O_TRUNC:
+        async with self._moves.change(inode):
+            return await self._open_to_write(inode, flags, direct=direct)
+
+    async def _open_to_write(self, inode: Inode, flags: int, *, direct: bool) -> int:
+        while True:
+            opened = await self._free_to_write(inode)
+            writer = opened.writer if opened is not None else None
+            target, base = Target(inode.key, replaces=inode.etag), None
+            if writer is not None or flags & os.O_TRUNC:
+                break
             target, base = await self._begin_from(inode)
-            if writer_of(inode) is not None:  # somebody else was quicker
-                return await self.open_for(number, flags, direct=direct)
+            if writer_of(inode) is None:
+                break  # else somebody was quicker
         handle, file = self._opened(inode, direct=direct)
         if writer is None:
             try:
@@ -167,6 +177,8 @@ class WritableFiles(FileSystem):
     async def _free_to_write(self, inode: Inode) -> OpenFile | None:
         """Return the inode's open state once another handle may write; EBUSY if it may not."""
         while True:
+            if not inode.attached:  # or it would come back under a name that was taken from it
+                raise FileSystemError(errno.ESTALE)
             opened = inode.opened
             if not isinstance(opened, OpenFile) or opened.writer is None:
                 return opened if isinstance(opened, OpenFile) else None
@@ -189,6 +201,8 @@ class WritableFiles(FileSystem):
         except (Changed, NotFound) as error:
             self._went_wrong(inode, error)
             raise Changed("the object was replaced", key=inode.key) from error
+        if not inode.attached:
+            raise FileSystemError(errno.ESTALE)
         inode.etag, inode.size = info.etag, info.size
         return target_of(inode.key, info), Version.of(info)
 
@@ -256,9 +270,7 @@ class WritableFiles(FileSystem):
         file = self._files[handle]
         opened = file.opened
         writer = opened.writer
-        if writer is None or not file.writable:
-            return
-        if opened.owner is not file and not writer.shared:
+        if writer is None or (opened.owner is not file and not (file.writable and writer.shared)):
             return
         opened.flushed = True
         wait = self._writes.sync_upload
@@ -303,7 +315,7 @@ class WritableFiles(FileSystem):
             for other in opened.handles
             if other is not file
         )
-        if writer is None or not last:
+        if writer is None or not last or opened.finished is not None:
             if opened.owner is file:
                 opened.owner = None
             self.close(handle)
@@ -323,13 +335,15 @@ class WritableFiles(FileSystem):
             if writer.dirty and writer.failure is None:
                 await self._save_later(inode, writer)
         finally:
-            with trio.CancelScope(shield=True):
-                await writer.close()
+            # Who began to read meanwhile has nothing else where the bytes are not the name's.
+            if inode.attached or not opened.handles:
+                with trio.CancelScope(shield=True):
+                    await writer.close()
+                opened.writer = None
+                self._written.discard(inode)
             finished = opened.finished
             assert finished is not None
-            opened.writer = None
             opened.finished = None
-            self._written.discard(inode)
             finished.set()
             self._let_go(inode, opened)
 
@@ -386,22 +400,41 @@ class WritableFiles(FileSystem):
             writer.target.mtime_ns = mtime_ns
             if writer.dirty:
                 return inode
-        if self._writes.preserve_mtime and not isinstance(inode, Directory):
-            await self._keep_mtime(inode, mtime_ns)
+        if self._writes.preserve_mtime and not isinstance(inode, Directory | Symlink):
+            async with self._moves.change(inode):
+                await self._keep_mtime(inode, mtime_ns)
         return inode
 
     async def _keep_mtime(self, inode: Inode, mtime_ns: int) -> None:
         """Write a time to the object that is there."""
         async with AsyncExitStack() as stack:
-            writer = writer_of(inode)
-            if writer is not None:
-                await stack.enter_async_context(writer.still())
+            await self._hold_still(inode, stack)
+            if not inode.attached:
+                return
+            assert inode.parent is not None
             key = inode.key
             info = await self._client.head(key, full=True)
             if inode.etag not in ("", info.etag):
                 raise Changed("the object was replaced", key=key)
             reply = await copy_object(self._client, key, key, info, mtime_ns=mtime_ns)
+            self._changes.note(inode.parent, inode.name)
             self._copied(inode, key, reply.etag)
+
+    async def _hold_still(self, inode: Inode, stack: AsyncExitStack) -> Writer | None:
+        """Complete a file and let nobody change it until `stack` is unwound; return its writer.
+
+        Raises why it could not be completed.
+        """
+        writer, opened = writer_of(inode), inode.opened
+        while isinstance(opened, OpenFile) and opened.finished is not None:
+            await opened.finished.wait()
+            opened = inode.opened
+        if writer is not None and writer is writer_of(inode):
+            await stack.enter_async_context(writer.still())
+            return writer
+        if writer is not None and writer.failure is not None and not inode.attached:
+            raise writer.failure  # the name stands for what was there before
+        return None
 
     # The end
 
@@ -465,12 +498,7 @@ class WritableFiles(FileSystem):
             return child
         if child is None and not sure and not self._policy.kernel_absence:
             return None  # the kernel has just looked it up
-        try:
-            return await self._resolved(parent, name)
-        except FileSystemError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return None
+        return await self._there_now(parent, name)
 
     def _check_name(self, parent: Directory, name: bytes) -> None:
         if len(name) > NAME_MAX or len(parent.key) + len(name) > KEY_MAX:

@@ -42,6 +42,7 @@ from ossfs.tree.inodes import Chosen, Directory, Inode, InodeTable, Symlink
 from ossfs.tree.listing import Listing, Named
 from ossfs.tree.names import KEY_MAX, NAME_MAX
 from ossfs.vfs.kernel import KernelCaches
+from ossfs.vfs.moves import Moves
 from ossfs.vfs.opened import DirectoryHandle, FileHandle, OpenFile, writer_of
 from ossfs.vfs.single_flight import SingleFlight
 from ossfs.writing.api import read_time
@@ -114,6 +115,7 @@ class FileSystem:
         self.mounted_at = int(clock.wall())
         """What directories show as their mtime, seconds since the epoch."""
         self._changes = LocalChanges()
+        self._moves = Moves()
         self._written: set[Inode] = set()
         """Inodes that have a writer."""
         self._asking: Counter[int] = Counter()
@@ -165,6 +167,8 @@ class FileSystem:
             if page.entries:
                 inode.deadline = asked + self._policy.attr_timeout
                 return inode
+        if inode.parent is not parent or inode.name != name:
+            return await self.attributes(number)  # renamed meanwhile
         try:
             now: Inode | None = await self._resolved(parent, name)
         except FileSystemError as error:
@@ -173,6 +177,8 @@ class FileSystem:
             now = None
         if now is inode:
             return inode
+        if inode.parent is not parent or inode.name != name:
+            return await self.attributes(number)
         if now is not None:
             self._unclaimed.add(now)
         self._kernel.drop_name(parent.number, name)
@@ -237,6 +243,9 @@ class FileSystem:
                 return found
             # We changed the name ourselves meanwhile: the answer may be from before that.
             child = parent.children.get(name)
+            while (end := self._moves.moving(parent, child)) is not None:
+                await end.wait()
+                child = parent.children.get(name)
             if child is not None and self.fresh(child):
                 return child
 
@@ -251,10 +260,12 @@ class FileSystem:
                 info = ObjectInfo(0, int(self._clock.wall()), "", ObjectType.SYMLINK)
                 return await self._adopt_link(parent, name, info, asked)
             page = await self._store.list_page(key + b"/", delimiter=b"", max_keys=1)
-            if self._changed_since(parent, name, asked):
+            if self._changed_since(parent, name, asked, key):
                 return None
+            child = parent.children.get(name)
             if not page.entries:
-                child = parent.children.get(name)
+                if self._moves.moving(parent, child) is not None:
+                    return None  # its key goes before its name does
                 if child is not None:
                     self.inodes.detach(child)
                 raise FileSystemError(errno.ENOENT) from None
@@ -264,7 +275,7 @@ class FileSystem:
             return found
         if self._policy.links and info.type is ObjectType.SYMLINK:
             return await self._adopt_link(parent, name, info, asked)
-        if self._changed_since(parent, name, asked):
+        if self._changed_since(parent, name, asked, key):
             return None
         kind = Symlink if info.type is ObjectType.SYMLINK else Inode
         inode = self._adopt_file(parent, name, info.size, info.mtime, info.etag, kind, deadline)
@@ -276,8 +287,9 @@ class FileSystem:
     async def _adopt_link(
         self, parent: Directory, name: bytes, info: ObjectInfo, asked: Asked
     ) -> Inode | None:
-        target = await self._store.get_symlink(parent.key + name)
-        if self._changed_since(parent, name, asked):
+        key = parent.key + name
+        target = await self._store.get_symlink(key)
+        if self._changed_since(parent, name, asked, key):
             return None
         return self._link(parent, name, target, info, asked)
 
@@ -290,10 +302,13 @@ class FileSystem:
         version = "link-" + target.decode(errors="replace")
         return self._adopt_file(parent, name, size, info.mtime, version, Symlink, deadline)
 
-    def _changed_since(self, parent: Directory, name: bytes, asked: Asked) -> bool:
+    def _changed_since(self, parent: Directory, name: bytes, asked: Asked, key: bytes) -> bool:
+        """Say whether an answer about `key` may be older than what we did to the name."""
         child = parent.children.get(name)
         if child is not None and child.opened is not None and _unfinished(child):
             return True
+        if parent.key + name != key:
+            return True  # a directory above it was renamed
         return self._changes.since(parent, name, asked)
 
     def _adopt_file(
@@ -332,7 +347,7 @@ class FileSystem:
     ) -> Inode | None:
         """Take a listing's word for a name; never older than what is known.
 
-        None: we removed the name ourselves after the page was asked for.
+        None: we changed the name ourselves after the page was asked for, and do not know it now.
         """
         inode = parent.children.get(name)
         if inode is not None and (
@@ -395,6 +410,7 @@ class FileSystem:
         """
         state = self._directories[handle]
         directory, listing = state.inode, state.listing
+        listing.follow(directory.key)
         if position == 0:
             if state.started:
                 listing.rewind()
@@ -417,11 +433,22 @@ class FileSystem:
         for named, number in zip(names[index:], numbers[index:], strict=True):
             inode = adopt(directory, named.name, named.entry, page.asked, deadline)
             if inode is None:
+                inode = await self._there_now(directory, named.name)
+            if inode is None:
                 continue
             if not emit(named.name, inode, number + 2):
                 self.inodes.release(inode)
                 return
             inode.lookups += 1
+
+    async def _there_now(self, directory: Directory, name: bytes) -> Inode | None:
+        """Ask what a name stands for that a page may be too old to tell."""
+        try:
+            return await self._resolved(directory, name)
+        except FileSystemError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return None
 
     def close_directory(self, handle: int) -> None:
         """End a listing."""
@@ -436,27 +463,35 @@ class FileSystem:
     ) -> ListPage:
         """Return a page of the store with the files in it that are not in the bucket yet."""
         after = state.bounds.get(token, b"") if token is not None else start_after
+        # One that is finished before the page comes may be neither in it nor unfinished any more.
+        unfinished = self._unfinished_in(state.inode)
         page = await self._store.list_page(prefix, start_after=start_after, token=token)
         last = b""
         if page.next_token is not None:
             ends = [ends[-1:] for ends in (page.prefixes, [e.key for e in page.entries[-1:]])]
             last = max((end[0] for end in ends if end), default=after)
             state.bounds[page.next_token] = last
-        new = [
-            ListEntry(inode.key, inode.size, 0, "")
-            for inode in self._written
-            if inode.parent is state.inode and inode.attached and _unfinished(inode)
-        ]
-        if not new:
+        unfinished |= self._unfinished_in(state.inode)
+        if not unfinished:
             return page
         there = {entry.key for entry in page.entries}
         new = [
-            entry
-            for entry in new
-            if entry.key not in there and after < entry.key and (not last or entry.key <= last)
+            ListEntry(key, inode.size, 0, "")
+            for inode in unfinished
+            if inode.parent is state.inode and inode.attached
+            for key in [prefix + inode.name]
+            if key not in there and after < key and (not last or key <= last)
         ]
         entries = sorted([*page.entries, *new]) if new else page.entries
         return ListPage(entries, page.prefixes, page.next_token)
+
+    def _unfinished_in(self, directory: Directory) -> set[Inode]:
+        """Return the files in a directory that are not in the bucket as they are here."""
+        return {
+            inode
+            for inode in self._written
+            if inode.parent is directory and inode.attached and _unfinished(inode)
+        }
 
     def _skip(self, keys: list[bytes]) -> None:
         self._metrics.count("unspeakable_keys", len(keys))
@@ -550,14 +585,18 @@ class FileSystem:
     def _reader(self, file: FileHandle) -> Reader:
         """Return the handle's reader of the version in the bucket."""
         if file.reader is None:
-            opened, inode = file.opened, file.inode
-            if opened.content is None:
-                base = opened.writer.base if opened.writer is not None else None
-                size = base.size if base is not None else inode.size
-                etag = base.etag if base is not None else inode.etag
-                opened.content = Content(self._source, inode.key, size, etag)
-            file.reader = self._reading.open(opened.content, inode.number, direct=file.direct)
+            content = self._content(file.inode, file.opened)
+            file.reader = self._reading.open(content, file.inode.number, direct=file.direct)
         return file.reader
+
+    def _content(self, inode: Inode, opened: OpenFile) -> Content:
+        """Return what is held of the version in the bucket."""
+        if opened.content is None:
+            base = opened.writer.base if opened.writer is not None else None
+            size = base.size if base is not None else inode.size
+            etag = base.etag if base is not None else inode.etag
+            opened.content = Content(self._source, inode.key, size, etag)
+        return opened.content
 
     def _forget_version(self, opened: OpenFile) -> None:
         """Let the handles read anew: this mount has put another version in the bucket."""

@@ -10,8 +10,8 @@ hold, small files whole. A renamed file is completed under its old name; its han
 the new one.
 
 On the trio loop; see vfs.filesystem for what holds between awaits. The kernel locks the directories
-of a name that changes, so two changes of one name never meet here; everything below a directory
-goes on while that is renamed.
+of a name that changes, so two changes of one name never meet here. What changes below a directory
+waits while that is renamed (see vfs.moves); reading goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from itertools import islice
 
-from ossfs.reading.content import Content
 from ossfs.runtime.blocks import BLOCK
 from ossfs.runtime.failure import FileSystemError
 from ossfs.store.api import MARK, ObjectInfo, ObjectType, PutOptions, PutReply
@@ -30,6 +29,7 @@ from ossfs.store.errors import Changed, Exists, NotFound, StoreError
 from ossfs.tree.inodes import Chosen, Directory, Inode, Symlink
 from ossfs.vfs.files import WritableFiles
 from ossfs.vfs.filesystem import relative
+from ossfs.vfs.moves import leads_through
 from ossfs.vfs.opened import OpenFile, writer_of
 from ossfs.vfs.xattrs import extended
 from ossfs.writing.api import Writer, content_type_of
@@ -52,31 +52,33 @@ class WritableFileSystem(WritableFiles):
     async def mkdir(self, parent: int, name: bytes) -> Inode:
         """Make a directory, which is a marker object; counted as one lookup."""
         directory = self._directory(parent)
-        self._check_name(directory, name)
-        if await self._there(directory, name) is not None:
-            raise FileSystemError(errno.EEXIST)
-        await self._mark(directory.key + name + b"/", new=True)
-        made = self._adopt_directory(
-            directory, name, self._clock.monotonic() + self._policy.attr_timeout
-        )
-        made.marked = True
-        made.lookups += 1
-        self._changes.note(directory, name)
-        return made
+        async with self._moves.change(directory):
+            self._check_name(directory, name)
+            if await self._there(directory, name) is not None:
+                raise FileSystemError(errno.EEXIST)
+            await self._mark(directory.key + name + b"/", new=True)
+            made = self._adopt_directory(
+                directory, name, self._clock.monotonic() + self._policy.attr_timeout
+            )
+            made.marked = True
+            made.lookups += 1
+            self._changes.note(directory, name)
+            return made
 
     async def rmdir(self, parent: int, name: bytes) -> None:
         """Remove a directory that holds nothing, here and in the bucket."""
         directory = self._directory(parent)
-        child = await self._needed(directory, name)
-        if not isinstance(child, Directory):
-            raise FileSystemError(errno.ENOTDIR)
-        await self._check_empty(child)
-        await self._client.delete(child.key)
-        self._detach(child)
-        await self._keep_alive(directory)
+        async with self._moves.change(directory):
+            child = await self._needed(directory, name)
+            if not isinstance(child, Directory):
+                raise FileSystemError(errno.ENOTDIR)
+            await self._check_empty(child)
+            await self._client.delete(child.key)
+            self._detach(child)
+            await self._keep_alive(directory)
 
     async def _check_empty(self, directory: Directory) -> None:
-        if self._writers_in(directory):
+        if self._written_in(directory):
             raise FileSystemError(errno.ENOTEMPTY)
         page = await self._client.list_page(directory.key, delimiter=b"", max_keys=2)
         if any(entry.key != directory.key for entry in page.entries):
@@ -117,31 +119,34 @@ class WritableFileSystem(WritableFiles):
     async def unlink(self, parent: int, name: bytes) -> None:
         """Remove a file; whoever has it open keeps what the module docstring says."""
         directory = self._directory(parent)
-        child = await self._needed(directory, name)
-        if isinstance(child, Directory):
-            raise FileSystemError(errno.EISDIR)
-        await self._give_up(child)
-        try:
-            await self._client.delete(child.key)
-        except BaseException as error:
-            self._not_given_up(child, error)
-            raise
-        self._detach(child)
-        await self._keep_alive(directory)
+        async with self._moves.change(directory):
+            child = await self._needed(directory, name)
+            if isinstance(child, Directory):
+                raise FileSystemError(errno.EISDIR)
+            async with self._moves.move(child):
+                await self._give_up(child)
+                try:
+                    await self._client.delete(child.key)
+                except BaseException as error:
+                    self._not_given_up(child, error)
+                    raise
+                self._detach(child)
+            await self._keep_alive(directory)
 
     async def _give_up(self, inode: Inode) -> None:
         """Prepare an inode for the end of its object."""
-        writer = writer_of(inode)
-        if writer is not None:
-            await writer.discard()
-            return
         opened = inode.opened
-        if not isinstance(opened, OpenFile) or inode.size > BLOCK or not opened.handles:
+        if not isinstance(opened, OpenFile):
             return
-        if opened.content is None:
-            opened.content = Content(self._source, inode.key, inode.size, inode.etag)
+        if opened.writer is not None:
+            await opened.writer.discard()
+            if opened.writer is None or opened.writer.base is None:
+                return  # the writer has all there is
+        content = self._content(inode, opened)
+        if content.size > BLOCK or not opened.handles:
+            return
         try:
-            await opened.content.keep()
+            await content.keep()
         except StoreError as error:
             log.info("%r is removed while it is open, and could not be kept: %s", inode.key, error)
 
@@ -154,15 +159,16 @@ class WritableFileSystem(WritableFiles):
             self._look_at(inode, writer)
 
     def _detach(self, inode: Inode) -> None:
-        """Take a name away here."""
+        """Take a name away here, also from what was found there meanwhile."""
         parent = inode.parent
         assert parent is not None
         self._changes.note(parent, inode.name)
-        if isinstance(inode, Directory):
-            for child in list(inode.children.values()):
+        there = parent.children.get(inode.name)
+        if isinstance(there, Directory):
+            for child in list(there.children.values()):
                 self._detach(child)
-        if inode.attached:
-            self.inodes.detach(inode)
+        if there is not None:
+            self.inodes.detach(there)
 
     # Links
 
@@ -171,17 +177,18 @@ class WritableFileSystem(WritableFiles):
         if not self._policy.links:
             raise FileSystemError(errno.ENOTSUP)
         directory = self._directory(parent)
-        self._check_name(directory, name)
-        target = resolved(directory.key, self.inodes.root.key, path)
-        if await self._there(directory, name) is not None:
-            raise FileSystemError(errno.EEXIST)
-        await self._client.put_symlink(directory.key + name, target)
-        self._changes.note(directory, name)
-        asked = self._asked()
-        info = ObjectInfo(0, int(self._clock.wall()), "")
-        inode = self._link(directory, name, target, info, asked)
-        inode.lookups += 1
-        return inode
+        async with self._moves.change(directory):
+            self._check_name(directory, name)
+            target = resolved(directory.key, self.inodes.root.key, path)
+            if await self._there(directory, name) is not None:
+                raise FileSystemError(errno.EEXIST)
+            await self._client.put_symlink(directory.key + name, target)
+            self._changes.note(directory, name)
+            asked = self._asked()
+            info = ObjectInfo(0, int(self._clock.wall()), "")
+            inode = self._link(directory, name, target, info, asked)
+            inode.lookups += 1
+            return inode
 
     async def readlink(self, number: int) -> bytes:
         """Return the path that a symbolic link shows."""
@@ -209,6 +216,17 @@ class WritableFileSystem(WritableFiles):
         if flags & ~NOREPLACE:
             raise FileSystemError(errno.EINVAL)
         source_parent, target_parent = self._directory(old_parent), self._directory(new_parent)
+        async with self._moves.change(source_parent, target_parent):
+            await self._rename(source_parent, old_name, target_parent, new_name, flags)
+
+    async def _rename(
+        self,
+        source_parent: Directory,
+        old_name: bytes,
+        target_parent: Directory,
+        new_name: bytes,
+        flags: int,
+    ) -> None:
         self._check_name(target_parent, new_name)
         source = await self._needed(source_parent, old_name)
         target = await self._there(target_parent, new_name, sure=bool(flags & NOREPLACE))
@@ -230,10 +248,10 @@ class WritableFileSystem(WritableFiles):
     ) -> None:
         old, new = source.key, parent.key + name
         async with AsyncExitStack() as stack:
-            writer = writer_of(source)
-            if writer is not None:
-                await stack.enter_async_context(writer.still())
-            info = await self._describe(source, writer)
+            await stack.enter_async_context(self._moves.move(source))
+            if target is not None:
+                await stack.enter_async_context(self._moves.move(target))
+            info = await self._describe(source, await self._hold_still(source, stack))
             if target is not None:
                 await self._give_up(target)
             try:
@@ -257,12 +275,12 @@ class WritableFileSystem(WritableFiles):
             self._changes.note(parent, name)
             if target is not None:
                 self._detach(target)
+            etag = source.etag if isinstance(source, Symlink) else reply.etag
+            if isinstance(source.opened, OpenFile) and source.opened.content is not None:
+                source.opened.content.moved(new, etag)
             await self._client.delete(old)
-            assert source.parent is not None
-            self._changes.note(source.parent, source.name)
-            if source.attached:
-                self.inodes.move(source, parent, name)
-            self._copied(source, new, source.etag if isinstance(source, Symlink) else reply.etag)
+            self._moved(source, parent, name)
+            self._copied(source, new, etag)
 
     async def _describe(self, source: Inode, writer: Writer | None) -> ObjectInfo:
         """Ask what is to be renamed; a writer goes on only from the version it knows."""
@@ -270,8 +288,12 @@ class WritableFileSystem(WritableFiles):
             return ObjectInfo(0, source.mtime, source.etag, ObjectType.SYMLINK)
         info = await self._client.head(source.key, full=True)
         base = writer.base if writer is not None else None
-        if base is not None and base.etag != info.etag:
-            raise Changed("the object was replaced", key=source.key)
+        if (base.etag if base is not None else source.etag) not in ("", info.etag):
+            # The inode's pages, and what its handles hold, are of the version that was.
+            changed = Changed("the object was replaced", key=source.key)
+            if writer is None:
+                self._went_wrong(source, changed)
+            raise changed
         return info
 
     async def _rename_directory(
@@ -281,23 +303,19 @@ class WritableFileSystem(WritableFiles):
             raise FileSystemError(errno.ENOTSUP)
         if target is not None and not isinstance(target, Directory):
             raise FileSystemError(errno.ENOTDIR)
-        if parent is source or self._is_in(parent, source):
+        if leads_through(parent, source):
             raise FileSystemError(errno.EINVAL)
         if target is not None:
             await self._check_empty(target)
         old, new = source.key, parent.key + name + b"/"
         async with AsyncExitStack() as stack:
-            for writer in self._writers_in(source):
-                await stack.enter_async_context(writer.still())
-            opened = {
-                inode.key: inode
-                for inode in self.inodes.below(source)
-                if isinstance(inode.opened, OpenFile)
-            }
+            await stack.enter_async_context(self._moves.move(source))
+            for inode in self._written_in(source):
+                await self._hold_still(inode, stack)
 
             def moved(old_key: bytes, new_key: bytes, reply: PutReply | None) -> None:
-                inode = opened.get(old_key)
-                if inode is not None and reply is not None:
+                inode = source.at(old_key[len(old) :])
+                if inode is not None and inode.opened is not None and reply is not None:
                     self._copied(inode, new_key, reply.etag)
 
             try:
@@ -319,12 +337,21 @@ class WritableFileSystem(WritableFiles):
                 await self._mark(new, new=False)
             if target is not None:
                 self._detach(target)
-            assert source.parent is not None
-            self._changes.note(source.parent, source.name)
             self._changes.note(parent, name)
-            self.inodes.move(source, parent, name)
+            self._moved(source, parent, name)
             source.marked = False
             self._doubt(source)
+
+    def _moved(self, source: Inode, parent: Directory, name: bytes) -> None:
+        """Take note that what was one name's is another's."""
+        left = source.parent
+        assert left is not None
+        self._changes.note(left, source.name)
+        there = left.children.get(source.name)
+        if there is not None and there is not source:
+            self.inodes.detach(there)  # it was found there meanwhile, and is gone by now
+        if source in self.inodes:  # though its old name may have been found to be gone already
+            self.inodes.move(source, parent, name)
 
     def _doubt(self, directory: Directory) -> None:
         """Ask the store anew about everything below a directory."""
@@ -339,20 +366,9 @@ class WritableFileSystem(WritableFiles):
             raise FileSystemError(errno.ENOENT)
         return found
 
-    def _writers_in(self, directory: Directory) -> list[Writer]:
-        """Return the writers of files in a directory; a failed one has no name any more."""
-        found = [writer_of(inode) for inode in self._written if self._is_in(inode, directory)]
-        return [writer for writer in found if writer is not None and writer.failure is None]
-
-    @staticmethod
-    def _is_in(inode: Inode, directory: Directory) -> bool:
-        """Say whether the inode's path leads through a directory."""
-        node = inode
-        while node.parent is not None and node.attached:
-            node = node.parent
-            if node is directory:
-                return True
-        return False
+    def _written_in(self, directory: Directory) -> list[Inode]:
+        """Return the files in a directory that are being written; a failed one has no name."""
+        return [inode for inode in self._written if leads_through(inode, directory)]
 
 
 def type_after(old: bytes, new: bytes, info: ObjectInfo) -> str | None:

@@ -13,10 +13,15 @@ from hypothesis import strategies as st
 from ossfs.store.api import ListPage
 from ossfs.store.errors import StoreError, Unavailable
 from ossfs.store.memory import MemoryStore
+from ossfs.tree.changes import Asked
 from ossfs.tree.listing import START, Listing
 from tests.support.core import run
 
 PREFIX = b"dir/"
+
+
+def now() -> Asked:
+    return Asked(0, trio.current_time())
 
 
 class Bucket:
@@ -54,9 +59,7 @@ class Bucket:
         assert self.charged >= 0
 
     def listing(self, nursery: trio.Nursery) -> Listing:
-        return Listing(
-            PREFIX, self.page, nursery, trio.current_time, self.charge, self.skipped.extend
-        )
+        return Listing(PREFIX, self.page, nursery, now, self.charge, self.skipped.extend)
 
 
 Told = list[tuple[bytes, int]]
@@ -133,9 +136,61 @@ def test_a_page_tells_when_it_was_asked_for_not_when_it_is_read() -> None:
             ahead, later = await listing.page_at(3), await listing.page_at(6)
             assert ahead is not None
             assert later is not None
-            assert ahead[0].asked == began
-            assert later[0].asked == began + 100
+            assert ahead[0].asked.at == began
+            assert later[0].asked.at == began + 100
             listing.close()
+
+    run(main)
+
+
+def test_the_oldest_page_is_known_while_it_is_still_on_its_way() -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(9))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            began = trio.current_time()
+            bucket.held = first = trio.Event()
+            nursery.start_soon(listing.page_at, START)
+            await trio.sleep(10)
+            assert listing.asked.at == began
+            bucket.held = second = trio.Event()
+            first.set()
+            await trio.sleep(10)  # the first is here, the next one is being fetched ahead
+            assert listing.asked.at == began
+            nursery.start_soon(listing.page_at, 3)
+            await trio.sleep(10)
+            assert listing.asked.at == began
+            bucket.held = None
+            second.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert listing.asked.at == began + 10, "when the second was asked for"
+            listing.close()
+            assert listing.asked.at == trio.current_time()
+
+    run(main)
+
+
+@pytest.mark.parametrize("place", [0, 2, 3, 5, 9])
+def test_under_another_prefix_it_goes_on_from_the_same_place(place: int) -> None:
+    async def main() -> None:
+        bucket = Bucket(*numbered(9))
+        async with trio.open_nursery() as nursery:
+            listing = bucket.listing(nursery)
+            first = await told(listing, START, place) if place else []
+            for key in numbered(9):
+                bucket.store.put(b"moved/" + key, [b""], deadline=1e9)
+                bucket.remove(key)
+            bucket.add(b"0000-stranger")
+            listing.follow(PREFIX)
+            listing.follow(b"moved/")
+            cookie = first[-1][1] if first else START
+            assert await names(listing, cookie) == numbered(9)[place:]
+            if first:
+                assert await told(listing, first[0][1], place - 1) == first[1:], "numbers stay"
+            listing.rewind()
+            assert await names(listing) == numbered(9)
+            listing.close()
+        assert bucket.charged == 0
 
     run(main)
 

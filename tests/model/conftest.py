@@ -1,0 +1,19 @@
+"""Fixtures of the model tests on real mounts: an emulator of their own, then as in tests/mount."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.mount.conftest import bucket, mount
+from tests.support.emulator import EmulatorProcess
+
+__all__ = ["bucket", "emulator", "mount"]
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
+    """Equal bytes have equal ETags, as the models take it."""
+    with EmulatorProcess(tmp_path_factory.mktemp("buckets"), fast_etags=False) as running:
+        yield running
