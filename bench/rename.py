@@ -100,7 +100,7 @@ def move(client: StoreClient, count: int, old: str, new: str) -> None:
             new.encode() + b"/",
             limit=count,
             concurrency=CONCURRENCY,
-            on_moved=lambda _old, _new, _reply: None,
+            on_moved=lambda _old, _new, _reply, _etag: None,
         )
         if (moved.moved, moved.kept, moved.vanished) != (count, 0, 0):
             raise SystemExit(f"move_tree: {moved}")

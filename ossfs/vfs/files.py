@@ -139,9 +139,12 @@ class WritableFiles(FileSystem):
 
     async def open_for(self, number: int, flags: int, *, direct: bool = False) -> int:
         """Open a file as `flags` say; return the handle."""
+        inode = self._inode(number)
+        writer = writer_of(inode)
+        if writer is not None:
+            self._look_at(inode, writer)  # which may have failed while nobody asked it anything
         if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
             return await self.open(number, direct=direct)
-        inode = self._inode(number)
         if isinstance(inode, Directory):
             raise FileSystemError(errno.EISDIR)
         async with self._moves.change(inode):

@@ -243,11 +243,10 @@ class FileSystem:
                 return found
             # We changed the name ourselves meanwhile: the answer may be from before that.
             child = parent.children.get(name)
-            while (end := self._moves.moving(parent, child)) is not None:
-                await end.wait()
-                child = parent.children.get(name)
-            if child is not None and self.fresh(child):
-                return child
+            if child is not None:
+                await self._moves.passed(child)
+                if parent.children.get(name) is child and self.fresh(child):
+                    return child
 
     async def _ask(self, parent: Directory, name: bytes, asked: Asked) -> Inode | None:
         """Ask the store once; None when the answer may be older than our own last change."""
@@ -264,9 +263,9 @@ class FileSystem:
                 return None
             child = parent.children.get(name)
             if not page.entries:
-                if self._moves.moving(parent, child) is not None:
-                    return None  # its key goes before its name does
                 if child is not None:
+                    if self._moves.moving(child):
+                        return None  # its key goes before its name does
                     self.inodes.detach(child)
                 raise FileSystemError(errno.ENOENT) from None
             found = self._adopt_directory(parent, name, deadline)
@@ -557,6 +556,10 @@ class FileSystem:
                 data = await reader.read(offset, size)
             except StoreError as error:
                 if file.reader is not reader:  # we replaced the version ourselves meanwhile
+                    continue
+                if isinstance(error, NotFound) and self._moves.moving(file.inode):
+                    await self._moves.passed(file.inode)
+                    reader.content.moved(file.inode.key, file.inode.etag)
                     continue
                 self._went_wrong(file.inode, error)
                 raise

@@ -8,7 +8,7 @@ a rename or removal waits for those that have begun.
 
 What has begun never waits for a rename, so nothing waits in a circle: the kernel lets only one
 name at a time change its directory. Waiting happens inside handlers, of which there is a bounded
-number: beyond MOST_WAITING a change is EBUSY. On the trio loop; nothing awaits between a test and
+number: beyond MOST_WAITING it is EBUSY. On the trio loop; nothing awaits between a test and
 its change.
 """
 
@@ -25,7 +25,7 @@ from ossfs.runtime.failure import FileSystemError
 from ossfs.tree.inodes import Inode
 
 MOST_WAITING = 16
-"""Changes that wait at once; handlers are few, and others need them."""
+"""Calls that wait at once; handlers are few, and others need them."""
 
 
 class Moves:
@@ -45,13 +45,7 @@ class Moves:
     async def change(self, *places: Inode) -> AsyncIterator[None]:
         """Change names in directories, or begin to write files, once they stay where they are."""
         while (end := self._in_the_way(places)) is not None:
-            if self._waiting >= MOST_WAITING:
-                raise FileSystemError(errno.EBUSY)
-            self._waiting += 1
-            try:
-                await end.wait()
-            finally:
-                self._waiting -= 1
+            await self._wait(end)
         self._changing.update(places)
         try:
             yield
@@ -79,12 +73,24 @@ class Moves:
             del self._moving[inode]
             end.set()
 
-    def moving(self, directory: Inode, child: Inode | None) -> trio.Event | None:
-        """Return the end of what takes the key of a child, or of a name not known, away now."""
-        for begun in self._begun:
-            if child is begun or leads_through(directory, begun):
-                return self._moving[begun]
-        return None
+    def moving(self, inode: Inode) -> bool:
+        """Say whether the key of an inode may go before its name does."""
+        return any(leads_through(inode, begun) for begun in self._begun)
+
+    async def passed(self, inode: Inode) -> None:
+        """Wait until that is over."""
+        while self.moving(inode):
+            begun = next(one for one in self._begun if leads_through(inode, one))
+            await self._wait(self._moving[begun])
+
+    async def _wait(self, end: trio.Event) -> None:
+        if self._waiting >= MOST_WAITING:
+            raise FileSystemError(errno.EBUSY)
+        self._waiting += 1
+        try:
+            await end.wait()
+        finally:
+            self._waiting -= 1
 
     def _in_the_way(self, places: Iterable[Inode]) -> trio.Event | None:
         for moving, end in self._moving.items():

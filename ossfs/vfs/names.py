@@ -313,9 +313,12 @@ class WritableFileSystem(WritableFiles):
             for inode in self._written_in(source):
                 await self._hold_still(inode, stack)
 
-            def moved(old_key: bytes, new_key: bytes, reply: PutReply | None) -> None:
+            def moved(old_key: bytes, new_key: bytes, reply: PutReply | None, etag: str) -> None:
                 inode = source.at(old_key[len(old) :])
-                if inode is not None and inode.opened is not None and reply is not None:
+                if inode is None or inode.opened is None or reply is None:
+                    return
+                # Of another version, put there by somebody else, the handles have nothing.
+                if inode.etag == etag:
                     self._copied(inode, new_key, reply.etag)
 
             try:
@@ -368,7 +371,13 @@ class WritableFileSystem(WritableFiles):
 
     def _written_in(self, directory: Directory) -> list[Inode]:
         """Return the files in a directory that are being written; a failed one has no name."""
-        return [inode for inode in self._written if leads_through(inode, directory)]
+        return [
+            inode
+            for inode in self._written
+            if leads_through(inode, directory)
+            and (writer := writer_of(inode)) is not None
+            and writer.failure is None
+        ]
 
 
 def type_after(old: bytes, new: bytes, info: ObjectInfo) -> str | None:

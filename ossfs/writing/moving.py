@@ -40,9 +40,10 @@ from ossfs.writing.copying import copy_object, remove_copy
 
 log = logging.getLogger(__name__)
 
-OnMoved = Callable[[bytes, bytes, PutReply | None], None]
-"""(old key, new key, reply) on the loop, when all copies are whole and before the old key is
-deleted, for every key that was copied; the reply is None for a symlink."""
+OnMoved = Callable[[bytes, bytes, PutReply | None, str], None]
+"""(old key, new key, reply, ETag of the version that was copied) on the loop, when all copies are
+whole and before the old key is deleted, for every key that was copied; the reply is None for a
+symlink."""
 
 KEY_MAX = 1_023
 """Bytes of a key (OSS)."""
@@ -325,7 +326,7 @@ class _Move:
         ) from self._reason
 
     def _tell(self, key: bytes) -> None:
-        self._on_moved(key, self._new(key), self._copied[key])
+        self._on_moved(key, self._new(key), self._copied[key], self._left[key].etag)
 
     def _new(self, key: bytes) -> bytes:
         return self._target + key[len(self._source) :]

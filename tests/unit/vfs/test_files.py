@@ -622,6 +622,27 @@ def test_after_a_failed_upload_the_handle_has_the_error_and_the_name_the_old_obj
     run(main)
 
 
+def test_an_upload_that_fails_while_nobody_asks_keeps_no_other_from_the_name() -> None:
+    async def main() -> None:
+        async with core() as made:
+            made.put(b"f", b"old")
+            inode = await made.walk(b"f")
+            handle = await made.fs.open_for(inode.number, A)
+            made.store.add(Rule("upload_part", Raise(Denied("by plan", status=403)), times=None))
+            with overheard():
+                await made.fs.write(handle, 3, noise(3 * MIB))  # parts are on their way
+                await settle(made)
+                for flags in (os.O_RDONLY, A):
+                    assert await refusal(made.fs.open_for(inode.number, flags)) == errno.ESTALE
+                await made.write(b"f", b"+", A)  # as the kernel does: it looks the name up again
+                assert await refusal(made.fs.flush(handle)) == errno.EACCES
+                await made.fs.release(handle)
+            assert await made.contents(b"f") == b"old+"
+            await nothing_left(made)
+
+    run(main)
+
+
 # Reading what is written
 
 

@@ -125,7 +125,7 @@ class Bucket:
             target,
             limit=limit,
             concurrency=concurrency,
-            on_moved=lambda *told: self.told.append(told),
+            on_moved=lambda old, new, reply, _etag: self.told.append((old, new, reply)),
             pieces=pieces,
         )
 
