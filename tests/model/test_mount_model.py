@@ -30,6 +30,7 @@ from tests.support.mount import Mount, wait_until
 PART = 1 << 20
 MINIMUM = 100 * 1024
 SEQUENTIAL = Mode("sequential", PART, MINIMUM, cached=True)
+APPENDABLE = Mode("appendable", PART, MINIMUM, grows=True, cached=True)
 STAGED = Mode("staged", PART, MINIMUM, random=True, cached=True)
 
 STEPS = 1_500
@@ -56,6 +57,7 @@ class Machine:
         self.descriptors: dict[int, int] = {}
         """Of each handle of the model."""
         self.new = -1
+        """Just opened, and not among those yet."""
 
     def path(self, path: bytes) -> bytes:
         return os.path.join(self.root, path)
@@ -184,7 +186,7 @@ class Machine:
 
     def abandon(self) -> None:
         """Close what a failure left open, so that the mount can be left."""
-        for descriptor in {*self.descriptors.values(), self.new}:
+        for descriptor in (*self.descriptors.values(), self.new):
             with suppress(OSError):
                 os.close(descriptor)
 
@@ -224,7 +226,7 @@ class Run:
         file = handle.file if handle is not None else None
         number = model.happened(operation, machine.do(operation))
         if number:
-            machine.descriptors[number] = machine.new
+            machine.descriptors[number], machine.new = machine.new, -1
         if operation.what == "read" and file is not None and file.unfinished and model.ships(file):
             self._settle(lambda: self._look_at_object(file.path))
         for marker in list(model.perhaps):
@@ -289,7 +291,7 @@ class Run:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", [SEQUENTIAL, STAGED], ids=lambda mode: mode.name)
+@pytest.mark.parametrize("mode", [SEQUENTIAL, APPENDABLE, STAGED], ids=lambda mode: mode.name)
 def test_a_mount_is_what_the_model_says_after_a_long_random_run(
     mode: Mode, mount: MountMaker, bucket: oss2.Bucket, tmp_path: Path
 ) -> None:
