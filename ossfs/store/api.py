@@ -69,7 +69,11 @@ class ListEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """One page of a listing, both sequences in ascending byte order of the key."""
+    """One page of a listing, both sequences in ascending byte order of the key.
+
+    So are the pages among each other, but for servers that keep keys as paths (SeaweedFS): there
+    `a/` and what is below it come where `a` would, before `a-`.
+    """
 
     entries: Sequence[ListEntry]
     prefixes: Sequence[bytes]
@@ -161,6 +165,8 @@ class Expected:
     """Of the whole object; None where it is not known."""
     mark: str = ""
     """Value of the user metadata MARK; empty where the object carries none."""
+    etag: str = ""
+    """That which only these bytes can have; empty where it is not known."""
 
 
 class Store(Protocol):

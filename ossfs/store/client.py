@@ -29,6 +29,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
 
@@ -58,6 +59,7 @@ from ossfs.store.runner import Carrier, InlineRunner, Runner, ThreadRunner
 from ossfs.store.settle import Mutation, a_completion, a_copy, a_part, a_put, an_append
 from ossfs.store.transfer import TransferPool
 from ossfs.store.watch import ClientStats, Flight, RequestWatch
+from ossfs.store.wire import etag_of_parts
 
 T = TypeVar("T")
 
@@ -392,6 +394,8 @@ class StoreClient:
         expect: Expected | None = None,
     ) -> PutReply:
         """Make the parts, in ascending order, the object."""
+        if expect is not None and not self.capabilities.crc64:
+            expect = replace(expect, etag=etag_of_parts(parts))
         return await self._request(
             Flight("complete_upload", key),
             lambda deadline: self._store.complete_upload(

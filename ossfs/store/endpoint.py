@@ -19,6 +19,7 @@ from ossfs.store.errors import Invalid
 from ossfs.store.transport import Origin
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_DOTTED_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
@@ -31,12 +32,18 @@ class Endpoint:
     """What stands before the key in a request's target: `/` or `/bucket/`."""
 
     @staticmethod
-    def parse(text: str, bucket: str, *, path_style: bool = False) -> Endpoint:
-        """Read an endpoint as a user writes it; Invalid says what is wrong with it."""
-        if not _BUCKET.fullmatch(bucket):
+    def parse(
+        text: str, bucket: str, *, path_style: bool = False, dotted: bool = False
+    ) -> Endpoint:
+        """Read an endpoint as a user writes it; Invalid says what is wrong with it.
+
+        `dotted`: a bucket's name may hold dots, as S3's may and OSS's may not.
+        """
+        if not (_DOTTED_BUCKET if dotted else _BUCKET).fullmatch(bucket):
+            others = ", dots and hyphens" if dotted else " and hyphens"
             raise Invalid(
-                f"{bucket!r} is no bucket name: 3 to 63 lower-case letters, digits and hyphens,"
-                " neither first nor last a hyphen"
+                f"{bucket!r} is no bucket name: 3 to 63 lower-case letters, digits{others},"
+                " letters or digits first and last"
             )
         text = text.strip()
         url = text if "://" in text else f"http://{text}"

@@ -14,7 +14,7 @@
     ├── NotAppendable       append to a normal object
     ├── TooLarge            over a size or count limit of the store
     ├── Invalid             400: the caller's mistake
-    │   └── WrongRegion     the signature names another region than the bucket's
+    │   └── WrongRegion     the signature names another region than the bucket's (.region)
     ├── Corrupt             checksum or length of the reply is wrong (.etag)
     └── Transient           worth another attempt
         ├── Throttled       429, 503 rate limits (.retry_after)
@@ -103,7 +103,9 @@ class TooLarge(StoreError): ...
 class Invalid(StoreError): ...
 
 
-class WrongRegion(Invalid): ...
+class WrongRegion(Invalid):
+    region = ""
+    """The bucket's own, where the store names it."""
 
 
 class Corrupt(StoreError):

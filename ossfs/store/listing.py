@@ -1,4 +1,4 @@
-"""OSS's XML replies that we read ourselves: listings, quickly, and errors, robustly.
+"""The XML replies that we read ourselves: listings, quickly, and errors, robustly.
 
 A listing of 1,000 keys costs oss2 11 ms with the GIL held, which is more than the
 whole of the rest of a mount's work on it. `parse_page` reads the one layout that
@@ -6,6 +6,9 @@ OSS writes with a single regular expression, column by column; where anything is
 of the ordinary (another order of elements, owners with nested elements it does not
 know, references, a byte it did not read) it hands the same bytes to
 `parse_page_strictly`, which reads any well-formed page with expat.
+
+S3's pages are the same but for two things (`Dialect`): a blank in a name may come as `+`, and the
+continuation token is not encoded. Its servers write the elements in one of two orders.
 
 Invariant: what the quick parser answers is what the strict one would, so a damaged
 page is refused by both. The tests hold them against each other.
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -41,23 +44,69 @@ def _layout(pattern: bytes) -> re.Pattern[bytes]:
 _BEGINNING = _layout(
     rb"(?:<\?xml\x20version=\"1\.0\"(?:\x20encoding=\"(?i:utf-8)\")?\?>)? <ListBucketResult"
 )
+_ETAG = (
+    rb"<ETag>(?:\"|&quot;|&#34;)?(?P<etag>[^<>&\"\x00-\x1f\x7f-\xff]*)(?:\"|&quot;|&#34;)?</ETag> "
+)
+_KEY = rb"<Key>(?P<key>" + _PLAIN + rb")</Key> "
+_DATE = rb"<LastModified>(?P<date>" + _PLAIN + rb")</LastModified> "
+_SIZE = rb"<Size>(?P<size>[0-9]{1,19})</Size> "
+_CLASS = rb"(?:<StorageClass>(?P<class>" + _PLAIN + rb")</StorageClass> )?"
+_OWNER = rb"(?:<Owner> <ID>...</ID> <DisplayName>...</DisplayName> </Owner> )?"
+_KIND = rb"(?:<Type>(?P<kind>" + _PLAIN + rb")</Type> )?"
+# RestoreInfo and the like: any flat element but a second entry or a late type.
+_OTHERS = (
+    rb"(?:<(?!Contents>|Type>)(?P<other>[A-Za-z]+)>...(?:&(?:quot|apos|amp|lt|gt);...)*"
+    rb"</(?P=other)> )*"
+)
+# As OSS, S3 and MinIO write it; what follows the size is spelt out because the general case costs
+# twice as much.
 _CONTENTS = _layout(
     rb"<Contents> "
-    rb"<Key>" + _TEXT + rb"</Key> "
-    rb"<LastModified>" + _TEXT + rb"</LastModified> "
-    rb"<ETag>(?:\"|&quot;)?([^<>&\"\x00-\x1f\x7f-\xff]*)(?:\"|&quot;)?</ETag> "
-    rb"(?:<Type>" + _TEXT + rb"</Type> )?"
-    rb"<Size>([0-9]{1,19})</Size> "
-    # What OSS writes next, spelt out because the general case below costs twice as much.
-    rb"(?:<StorageClass>" + _TEXT + rb"</StorageClass> )?"
-    rb"(?:<Owner> <ID>...</ID> <DisplayName>...</DisplayName> </Owner> )?"
-    # RestoreInfo and the like: any flat element but a second entry or a late type.
-    rb"(?:<(?!Contents>|Type>)([A-Za-z]+)>...(?:&(?:quot|apos|amp|lt|gt);...)*</\7> )*"
-    rb"</Contents>"
+    + _KEY
+    + _DATE
+    + _ETAG
+    + _KIND
+    + _SIZE
+    + _CLASS
+    + _OWNER
+    + _OTHERS
+    + rb"</Contents>"
 )
+# As SeaweedFS writes it.
+_CONTENTS_BY_ETAG = _layout(
+    rb"<Contents> "
+    + _KEY
+    + _ETAG
+    + _SIZE
+    + _CLASS
+    + _DATE
+    + _KIND
+    + _OWNER
+    + _OTHERS
+    + rb"</Contents>"
+)
+_BY_ETAG = re.compile(rb"</Key>[ \t\r\n]*<ETag>")
 _PREFIXES = _layout(rb"<CommonPrefixes> <Prefix>" + _TEXT + rb"</Prefix> </CommonPrefixes>")
-_COLUMNS = _CONTENTS.groups + 1
 _SEPARATOR = b"\xff"  # in no key, since keys are UTF-8
+
+
+class Dialect(NamedTuple):
+    """What differs from one protocol's listings to another's."""
+
+    decode: Callable[[bytes], bytes]
+    """Undoes the encoding of a name, by encoding-type=url."""
+    encoded_token: bool
+    """The continuation token is percent-encoded too."""
+
+
+def _decode_plus(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
+
+
+OSS = Dialect(unquote_to_bytes, True)
+"""Both SDKs decode the token (oss2.xml_utils, alibabacloud_oss_v2.serde_utils)."""
+S3 = Dialect(_decode_plus, False)
+"""minio.datatypes.parse_list_objects reads it so."""
 
 
 class ErrorReply(NamedTuple):
@@ -67,42 +116,47 @@ class ErrorReply(NamedTuple):
     message: str
     endpoint: str = ""
     """Where to send requests for this bucket instead."""
+    region: str = ""
+    """Where the bucket is."""
 
 
-def parse_page(body: bytes) -> ListPage:
+def parse_page(body: bytes, dialect: Dialect = OSS) -> ListPage:
     """Parse a ListObjectsV2 reply; Unavailable where it is none."""
-    page = _parse_quickly(body)
-    return page if page is not None else parse_page_strictly(body)
+    page = _parse_quickly(body, dialect)
+    return page if page is not None else parse_page_strictly(body, dialect)
 
 
-def _parse_quickly(body: bytes) -> ListPage | None:
-    """Return the page, or None where the reply is not laid out as OSS does it.
+def _parse_quickly(body: bytes, dialect: Dialect) -> ListPage | None:
+    """Return the page, or None where the reply is not laid out as the known servers do it.
 
     The entries are cut out of the page, and the directories; each lot leaves one mark behind. The
     small document that is left is parsed strictly, so nothing on the page has gone unread.
     """
     if not _BEGINNING.match(body) or b"<!" in body:
         return None
-    rest, rows = _cut_out(_CONTENTS, b"<Contents/>", body)
+    contents = _CONTENTS_BY_ETAG if _BY_ETAG.search(body) else _CONTENTS
+    rest, rows = _cut_out(contents, b"<Contents/>", body)
     rest, folders = _cut_out(_PREFIXES, b"<CommonPrefixes/>", rest)
     try:
         root = _document(rest, "ListBucketResult")
         if root.findtext("EncodingType") != "url":
             return None
-        token = _next_token(root, encoded=True)
+        token = _next_token(root, encoded=dialect.encoded_token)
     except Unavailable:
         return None
     for tag, found in (("Contents", rows), ("CommonPrefixes", folders)):
         marks = 1 if found else 0
         if len(root.findall(tag)) != marks or rest.count(f"<{tag}".encode()) != marks:
             return None
-    prefixes = [unquote_to_bytes(prefix) for prefix in folders[1::2]]
+    prefixes = [dialect.decode(prefix) for prefix in folders[1::2]]
     entries: list[ListEntry] = []
     if rows:
+        columns = contents.groups + 1
         keys, dates, etags, types, sizes, classes = (
-            rows[column::_COLUMNS] for column in range(1, 7)
+            rows[contents.groupindex[name] :: columns]
+            for name in ("key", "date", "etag", "kind", "size", "class")
         )
-        names = _decode(keys, (root.findtext("Prefix") or "").encode())
+        names = _decode(keys, (root.findtext("Prefix") or "").encode(), dialect)
         if len(names) != len(keys) or b"" in names:
             return None
         try:
@@ -140,8 +194,7 @@ def _cut_out(pattern: re.Pattern[bytes], mark: bytes, body: bytes) -> tuple[byte
 def _next_token(root: ElementTree.Element, *, encoded: bool) -> str | None:
     """Return what asks for the next page, None on the last; Unavailable where that is not said.
 
-    Half a listing, taken for a whole one, would be files gone. The token is percent-encoded like
-    the keys, as both SDKs have it (oss2.xml_utils, alibabacloud_oss_v2.serde_utils).
+    Half a listing, taken for a whole one, would be files gone.
     """
     truncated = root.findtext("IsTruncated")
     if truncated == "false":
@@ -166,7 +219,7 @@ def _only(body: bytes, name: bytes) -> bytes | None:
     return body[start:end] if body.startswith(b"</" + name + b">", end) else None
 
 
-def _decode(keys: Sequence[bytes], shared: bytes) -> Sequence[bytes]:
+def _decode(keys: Sequence[bytes], shared: bytes, dialect: Dialect) -> Sequence[bytes]:
     """Undo the percent-encoding of all keys; another number of them where one holds 0xFF.
 
     The listing's own prefix, which all keys repeat, is decoded once; what is left of a key in a
@@ -178,14 +231,14 @@ def _decode(keys: Sequence[bytes], shared: bytes) -> Sequence[bytes]:
         cut = len(shared)
         rests = [key[cut:] for key in keys if key.startswith(shared)]
         if len(rests) == len(keys):
-            prefix, keys = unquote_to_bytes(shared), rests
+            prefix, keys = dialect.decode(shared), rests
             joined = _SEPARATOR.join(keys)
-    if b"%" in joined:
-        keys = unquote_to_bytes(joined).split(_SEPARATOR)
+    if b"%" in joined or b"+" in joined:
+        keys = dialect.decode(joined).split(_SEPARATOR)
     return [prefix + key for key in keys] if prefix else keys
 
 
-def parse_page_strictly(body: bytes) -> ListPage:
+def parse_page_strictly(body: bytes, dialect: Dialect = OSS) -> ListPage:
     """Parse any well-formed ListObjectsV2 reply; Unavailable where it is none."""
     root = _document(body, "ListBucketResult")
     encoded = root.findtext("EncodingType") == "url"
@@ -194,7 +247,7 @@ def parse_page_strictly(body: bytes) -> ListPage:
         text = node.findtext(tag)
         if not text:
             raise ValueError("an entry without a name")
-        return unquote_to_bytes(text) if encoded else text.encode()
+        return dialect.decode(text.encode()) if encoded else text.encode()
 
     try:
         entries = [
@@ -213,7 +266,8 @@ def parse_page_strictly(body: bytes) -> ListPage:
         prefixes = [name(node, "Prefix") for node in root.findall("CommonPrefixes")]
     except ValueError:
         raise Unavailable("a listing has an entry without a proper name, size or date") from None
-    return ListPage(entries, prefixes, _next_token(root, encoded=encoded))
+    token = _next_token(root, encoded=encoded and dialect.encoded_token)
+    return ListPage(entries, prefixes, token)
 
 
 def parse_etag(body: bytes) -> str | None:
@@ -222,23 +276,25 @@ def parse_etag(body: bytes) -> str | None:
         root = ElementTree.fromstring(body)
     except (ElementTree.ParseError, ValueError, LookupError):
         return None
-    text = root.findtext("ETag")
+    # S3 puts the elements in a namespace, and some servers do not.
+    text = root.findtext("{*}ETag")
     return text.strip('"') if text else None
 
 
 def parse_error(body: bytes) -> ErrorReply:
     """Return what an error reply says, nothing where it is not OSS's XML (a proxy's page)."""
-    if b"<Error>" not in body:
+    if b"<Error>" not in body and b"<Error " not in body:  # S3 may name a namespace
         return ErrorReply("", "")
-    code, message, endpoint = (
+    code, message, endpoint, region = (
         (_only(body, tag) or b"").decode("utf-8", "replace").strip()
-        for tag in (b"Code", b"Message", b"Endpoint")
+        for tag in (b"Code", b"Message", b"Endpoint", b"Region")
     )
-    return ErrorReply(code, _unescape(message), endpoint)
+    return ErrorReply(code, _unescape(message), endpoint, region)
 
 
 def _is_plain(kind: bytes | None, storage_class: bytes | None) -> bool:
-    return (not storage_class or storage_class == b"Standard") and kind != b"Appendable"
+    standard = not storage_class or storage_class in (b"Standard", b"STANDARD")
+    return standard and kind != b"Appendable"
 
 
 def _document(body: bytes, tag: str) -> ElementTree.Element:

@@ -2,17 +2,15 @@
 
 Two ways lead to the server, over one transport and through one error table.
 Calls that move bytes or come by the thousand (ranged GET, PUT, part, listing,
-HEAD of objectMeta) are written here and signed by our own signers. All others go
-through oss2, which builds, signs and parses them; its `session` is a few lines
-that hand the request to our transport. The endpoint is ours to read: oss2 is given
-a name that means nothing and only the path it builds is used.
+HEAD of objectMeta) are written here and in `http_store`, and signed by our own
+signers. All others go through oss2, which builds, signs and parses them; its
+`session` is a few lines that hand the request to our transport. The endpoint is
+ours to read: oss2 is given a name that means nothing and only the path it builds
+is used.
 
-Invariants: a byte of a ranged GET is delivered only after status, length, range
-and ETag have been found right; an upload returns only when the CRC-64 the server
-computed is the one computed here. Every method may run in any number of threads;
-what a call must know in oss2's depths (deadline, key) travels in a thread-local.
-
-The protocol has eighteen methods and this one class implements it, hence its length.
+Invariant: an upload returns only when the CRC-64 the server computed is the one
+computed here. Every method may run in any number of threads; what a call must know
+in oss2's depths (deadline, key) travels in a thread-local.
 """
 
 from __future__ import annotations
@@ -20,10 +18,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 
 import oss2
 
@@ -33,7 +29,6 @@ from ossfs.store.api import (
     AppendReply,
     Buffer,
     Capabilities,
-    GetReply,
     ListPage,
     ObjectInfo,
     ObjectType,
@@ -50,31 +45,27 @@ from ossfs.store.errors import (
     NotFound,
     NoUpload,
     StoreError,
-    TooLarge,
     Unavailable,
 )
-from ossfs.store.exchange import Exchange, Refusal, Unsuited
+from ossfs.store.http_store import USER_AGENT, HttpStore, check_order, reading
 from ossfs.store.listing import parse_page
 from ossfs.store.oss2_session import NOWHERE, Call, ProviderForOss2, Session
 from ossfs.store.oss_errors import error_of
-from ossfs.store.oss_wire import (
-    META,
-    checked_head,
-    checked_range,
+from ossfs.store.reply import Headers, Reply, natural
+from ossfs.store.signing import Pairs, make_signer, quote_key
+from ossfs.store.transport import Transport
+from ossfs.store.wire import (
+    OSS,
     crc_of,
     findable,
     headers_of,
     http_date,
     is_text,
+    metadata_in,
     storable,
     uploaded,
 )
-from ossfs.store.reply import BODYLESS, Headers, Reply, natural
-from ossfs.store.signing import Pairs, encode_query, make_signer, quote_key
-from ossfs.store.transport import Transport
 
-USER_AGENT = "ossfs/0.1"
-_ERROR_BODY = 64 * 1024
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 """What an XML document cannot hold, and CR, which a parser turns into LF."""
 
@@ -83,8 +74,10 @@ _NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 logging.getLogger("oss2").setLevel(logging.CRITICAL + 1)
 
 
-class OssStore:
+class OssStore(HttpStore):
     """One bucket; implements `api.Store`."""
+
+    range_headers = ((b"x-oss-range-behavior", b"standard"),)
 
     def __init__(
         self,
@@ -103,20 +96,19 @@ class OssStore:
         """Signatures are V4 where `region` is set, else V1; nothing is sent yet."""
         region = region.removeprefix("oss-")
         place = Endpoint.parse(endpoint, bucket, path_style=path_style)
-        self.capabilities = Capabilities()
         self._bucket_name = bucket
-        self._path = place.path
         self._credentials = credentials
-        self._signer = make_signer(credentials, bucket, region, wall)
-        self._transport = Transport(
+        transport = Transport(
             place.origin,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             proxy=proxy,
             user_agent=user_agent,
         )
+        signer = make_signer(credentials, bucket, region, wall)
+        super().__init__(place, signer, transport, Capabilities())
         provider = ProviderForOss2(credentials)
-        self._session = Session(self._transport, place.path, self._error)
+        self._session = Session(transport, place.path, self._error)
         self._oss2 = oss2.Bucket(
             oss2.ProviderAuthV4(provider) if region else oss2.ProviderAuth(provider),
             NOWHERE,
@@ -130,14 +122,11 @@ class OssStore:
 
     # -- looking ------------------------------------------------------------------------------
 
-    def probe(self, prefix: bytes, *, deadline: float) -> None:
-        self.list_page(prefix, max_keys=1, deadline=deadline)
-
     def head(self, key: bytes, *, full: bool = False, deadline: float) -> ObjectInfo:
         findable(key)
         query = () if full else ((b"objectMeta", b""),)
         reply = self._send("HEAD", key, query, deadline=deadline, replay=True)
-        with _reading(key):
+        with reading(key):
             headers = reply.headers
             size = natural(headers["content-length"])
             mtime = http_date(headers["last-modified"])
@@ -156,114 +145,9 @@ class OssStore:
             kind,
             headers.get("x-oss-storage-class", "Standard"),
             crc,
-            {
-                name.removeprefix(META): value
-                for name, value in headers.items()
-                if name.startswith(META)
-            },
+            metadata_in(headers, OSS),
             headers.get("content-type"),
         )
-
-    def list_page(
-        self,
-        prefix: bytes,
-        *,
-        delimiter: bytes = b"/",
-        token: str | None = None,
-        start_after: bytes = b"",
-        max_keys: int = 1_000,
-        deadline: float,
-    ) -> ListPage:
-        if not 1 <= max_keys <= self.capabilities.list_page:
-            raise Invalid(f"max_keys {max_keys} is not 1 to {self.capabilities.list_page}")
-        if not (is_text(prefix) and is_text(start_after)):
-            raise NotFound("no key has a prefix that is not UTF-8", key=prefix)
-        query = [
-            (b"list-type", b"2"),
-            (b"encoding-type", b"url"),
-            (b"max-keys", b"%d" % max_keys),
-            (b"prefix", prefix),
-        ]
-        if delimiter:
-            query.append((b"delimiter", delimiter))
-        if token is not None:
-            query.append((b"continuation-token", token.encode()))
-        elif start_after:
-            query.append((b"start-after", start_after))
-        reply = self._send("GET", b"", query, deadline=deadline, replay=True)
-        with _reading(prefix):
-            return parse_page(reply.read())
-
-    def get_range_into(
-        self,
-        key: bytes,
-        offset: int,
-        buffers: Sequence[memoryview],
-        *,
-        if_match: str | None,
-        on_filled: Callable[[int], None] | None = None,
-        deadline: float,
-    ) -> GetReply:
-        wanted = sum([len(buffer) for buffer in buffers])
-        if offset < 0 or wanted == 0:
-            raise Invalid(f"cannot read {wanted} bytes at offset {offset}", key=key)
-        findable(key)
-        reply = self._send(
-            "GET",
-            key,
-            (),
-            _STANDARD_RANGES,
-            unsigned=_range_lines(offset, wanted, if_match),
-            deadline=deadline,
-            expect=wanted,
-            replay=True,
-            conditional=if_match is not None,
-        )
-        try:
-            answer = checked_range(reply, offset, wanted, if_match)
-        except StoreError as error:
-            reply.discard()
-            error.key = key
-            raise
-        try:
-            reply.fill(buffers, on_filled)
-        except StoreError as error:
-            error.key = key
-            raise
-        return answer
-
-    def begin_range(self, key: bytes, offset: int, size: int, if_match: str) -> Exchange | None:
-        """Send a small ranged GET if that needs no waiting; see store.prompt."""
-        try:
-            findable(key)
-        except NotFound:
-            return None  # the general path words the answer
-
-        def check(status: int, headers: Headers, wanted: int) -> GetReply | Refusal:
-            try:
-                length = natural(headers.get("content-length", ""))
-            except ValueError:
-                length = None
-            if "transfer-encoding" in headers or status in BODYLESS:
-                length = None
-            if 200 <= status < 300:
-                if length is None:
-                    raise Unsuited("a reply without a length")
-                return checked_head(status, headers, length, offset, wanted, if_match)
-
-            def meaning(body: bytes) -> StoreError:
-                return self._meaning("GET", status, headers, body, key, conditional=True)
-
-            if length is not None and length <= _ERROR_BODY:
-                return Refusal(length, meaning)
-            if status >= 500 or status == 429:
-                raise meaning(b"")  # not to be asked again at once for the sake of its wording
-            raise Unsuited("a refusal without a length")
-
-        target, lines = self._signed(
-            "GET", key, (), _STANDARD_RANGES, _range_lines(offset, size, if_match)
-        )
-        return self._transport.begin(target, lines, check)
 
     def get_symlink(self, key: bytes, *, deadline: float) -> bytes:
         findable(key)
@@ -280,7 +164,7 @@ class OssStore:
         self._check_size(key, data)
         headers = [
             (name.lower().encode(), value.encode())
-            for name, value in headers_of(key, options).items()
+            for name, value in headers_of(key, options, OSS).items()
         ]
         reply, crc = self._upload(
             key, (), headers, data, deadline, replay=not options.forbid_overwrite
@@ -300,7 +184,7 @@ class OssStore:
         self._check_size(key, data)
         with self._calling(key, deadline):
             result = self._oss2.append_object(
-                key.decode(), position, list(data), headers=headers_of(key, options)
+                key.decode(), position, list(data), headers=headers_of(key, options, OSS)
             )
             etag, crc = uploaded(key, result.headers, b"")
             return AppendReply(int(result.next_position), crc, etag)
@@ -318,7 +202,7 @@ class OssStore:
         findable(source)
         headers: dict[str, str] = {}
         if options is not None:
-            headers = headers_of(target, options)
+            headers = headers_of(target, options, OSS)
             headers["x-oss-metadata-directive"] = "REPLACE"
         if if_match is not None:
             headers["x-oss-copy-source-if-match"] = f'"{if_match}"'
@@ -337,10 +221,7 @@ class OssStore:
             return
 
     def delete_many(self, keys: Sequence[bytes], *, deadline: float) -> None:
-        if len(keys) > self.capabilities.delete_many:
-            raise Invalid(
-                f"{len(keys)} keys in one delete of at most {self.capabilities.delete_many}"
-            )
+        self._check_number_of_keys(keys)
         names = []
         for key in keys:
             storable(key)
@@ -373,7 +254,7 @@ class OssStore:
             # The reply repeats the key; only encoded is every key sound XML.
             result = self._oss2.init_multipart_upload(
                 key.decode(),
-                headers=headers_of(key, options),
+                headers=headers_of(key, options, OSS),
                 params={"encoding-type": "url"},
             )
             upload_id: str = result.upload_id
@@ -404,10 +285,7 @@ class OssStore:
         storable(key)
         findable(source)
         self._check_number(key, number)
-        if offset < 0 or size <= 0:
-            raise Invalid(f"cannot copy {size} bytes from offset {offset}", key=source)
-        if size > self.capabilities.maximum_copy_part:
-            raise TooLarge(f"a part of {size} bytes is too large to copy", key=key)
+        self._check_copied(key, source, offset, size)
         with self._calling(source, deadline, patient=True, replay=True):
             result = self._oss2.upload_part_copy(
                 self._bucket_name,
@@ -430,11 +308,7 @@ class OssStore:
         deadline: float,
     ) -> PutReply:
         storable(key)
-        if not parts:
-            raise Invalid("an upload needs at least one part", key=key)
-        if any(one.number >= other.number for one, other in pairwise(parts)):
-            # oss2 would put them in order in silence.
-            raise Invalid("the parts are not in ascending order", key=key, code="InvalidPartOrder")
+        check_order(key, [part.number for part in parts])
         with self._calling(key, deadline, patient=True):
             result = self._oss2.complete_multipart_upload(
                 key.decode(),
@@ -476,57 +350,7 @@ class OssStore:
                 raise Unavailable("the list of uploads does not move on", key=prefix)
             key_marker, upload_marker = markers
 
-    def close(self) -> None:
-        self._transport.close()
-
-    # -- the two ways out ---------------------------------------------------------------------
-
-    def _send(
-        self,
-        method: str,
-        key: bytes,
-        query: Pairs,
-        headers: Pairs = (),
-        data: Sequence[Buffer] | None = None,
-        *,
-        unsigned: bytes = b"",
-        deadline: float,
-        expect: int = 0,
-        replay: bool,
-        conditional: bool = False,
-        while_waiting: Callable[[], None] | None = None,
-    ) -> Reply:
-        """Sign and send a request of our own; return its reply if it is a success."""
-        target, lines = self._signed(method, key, query, headers, unsigned)
-        try:
-            reply = self._transport.request(
-                method,
-                target,
-                lines,
-                data,
-                deadline=deadline,
-                expect=expect,
-                replay=replay,
-                while_waiting=while_waiting,
-            )
-            if 200 <= reply.status < 300:
-                return reply
-            raise self._error(reply, key, conditional)
-        except StoreError as error:
-            error.key = key
-            raise
-
-    def _signed(
-        self, method: str, key: bytes, query: Pairs, headers: Pairs, unsigned: bytes
-    ) -> tuple[str, bytes]:
-        """Return the encoded target of a request and its header lines."""
-        target = self._path + quote_key(key).replace("/", "%2F")
-        if query:
-            target += "?" + encode_query(query).decode()
-        lines = unsigned + self._signer.sign(method.encode(), key, query, headers)
-        for name, value in headers:
-            lines += name + b": " + value + b"\r\n"
-        return target, lines
+    # -- the ways out -------------------------------------------------------------------------
 
     def _upload(
         self,
@@ -563,17 +387,17 @@ class OssStore:
         """
         self._session.call.current = Call(key, deadline, patient, replay)
         try:
-            with _reading(key):
+            with reading(key), _from_oss2(key):
                 yield
         finally:
             self._session.call.current = None
 
-    def _error(self, reply: Reply, key: bytes, conditional: bool) -> StoreError:
-        """Read the rest of a reply that is no success and say what it means."""
-        body = reply.read(_ERROR_BODY)
-        return self._meaning(
-            reply.method, reply.status, reply.headers, body, key, conditional=conditional
-        )
+    def _quoted(self, key: bytes) -> str:
+        # Encoded, a slash is safe from proxies that tidy paths up.
+        return quote_key(key).replace("/", "%2F")
+
+    def _page(self, body: bytes) -> ListPage:
+        return parse_page(body)
 
     def _meaning(
         self,
@@ -596,51 +420,15 @@ class OssStore:
             conditional=conditional,
         )
 
-    def _check_size(self, key: bytes, data: Sequence[Buffer]) -> None:
-        size = sum([len(piece) for piece in data])
-        if size > self.capabilities.maximum_put:
-            raise TooLarge(
-                f"{size} bytes are over the limit of {self.capabilities.maximum_put}", key=key
-            )
-
-    def _check_number(self, key: bytes, number: int) -> None:
-        if not 1 <= number <= self.capabilities.maximum_parts:
-            raise Invalid(
-                f"part number {number} is not 1 to {self.capabilities.maximum_parts}", key=key
-            )
-
-
-_STANDARD_RANGES: Pairs = ((b"x-oss-range-behavior", b"standard"),)
-
-
-def _range_lines(offset: int, size: int, if_match: str | None) -> bytes:
-    lines = b"Range: bytes=%d-%d\r\n" % (offset, offset + size - 1)
-    if if_match is not None:
-        lines += b'If-Match: "%b"\r\n' % if_match.encode()
-    return lines
-
 
 @contextmanager
-def _reading(key: bytes) -> Iterator[None]:
-    """Take what goes wrong while a reply is understood for what it is: a bad reply."""
+def _from_oss2(key: bytes) -> Iterator[None]:
+    """Make ours of what oss2 raises by itself, before or after a request."""
     try:
         yield
-    except StoreError as error:
-        if not error.key:
-            error.key = key
-        raise
     except oss2.exceptions.ClientError as error:
         raise Invalid(error.body, key=key) from error
-    except (
-        oss2.exceptions.OssError,
-        ElementTree.ParseError,
-        ValueError,
-        OverflowError,  # of a date
-        LookupError,  # of a header, or of XML in an unknown encoding
-        TypeError,
-        AttributeError,
-        RuntimeError,  # what oss2 raises where an element is missing
-    ) as error:
+    except oss2.exceptions.OssError as error:
         raise Unavailable(
             f"the server's reply makes no sense ({type(error).__name__})", key=key
         ) from error

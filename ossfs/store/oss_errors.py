@@ -88,10 +88,10 @@ _WRONG_REGION = "Invalid signing region"
 """How the message begins in which OSS refuses the region of a V4 signature (its
 x-oss-ec is 0002-00000226; aliyun/alibabacloud-oss-go-sdk-v2 issue 29)."""
 _HOST = re.compile(r"[0-9A-Za-z.-]+(:[0-9]+)?")
-_THROTTLED = re.compile(
+THROTTLED = re.compile(
     "QpsLimitExceeded|RateLimitExceeded|RequestLimitExceeded|Throttl|^SlowDown$|^ServiceBusy$"
 )
-_BY_STATUS: dict[int, type[StoreError]] = {
+BY_STATUS: dict[int, type[StoreError]] = {
     400: Invalid,
     401: Denied,
     403: Denied,
@@ -148,7 +148,7 @@ def error_of(
     if isinstance(error, Elsewhere):
         error.endpoint = reply.endpoint
     if isinstance(error, Transient):
-        error.retry_after = _retry_after(headers.get("retry-after", ""))
+        error.retry_after = retry_after(headers.get("retry-after", ""))
     if isinstance(error, PositionConflict):
         with suppress(ValueError):
             error.next_position = natural(headers.get("x-oss-next-append-position", ""))
@@ -162,7 +162,7 @@ def _kind_of(
     if status == 416 and conditional:
         # The version that was asked for is longer than this; OSS may look at the range first.
         return Changed
-    if _THROTTLED.search(code):
+    if THROTTLED.search(code):
         return Throttled
     if status >= 500:
         return Unavailable
@@ -178,7 +178,7 @@ def _kind_of(
         return Elsewhere
     if code == "InvalidArgument" and reply.message.startswith(_WRONG_REGION):
         return WrongRegion
-    return _BY_CODE.get(code) or _BY_STATUS.get(status, StoreError)
+    return _BY_CODE.get(code) or BY_STATUS.get(status, StoreError)
 
 
 def _message(
@@ -206,7 +206,7 @@ def _decoded(encoded: str) -> ErrorReply:
         return ErrorReply("", "")
 
 
-def _retry_after(text: str) -> float | None:
+def retry_after(text: str) -> float | None:
     """Read Retry-After, which is a number of seconds or a date."""
     if not text:
         return None

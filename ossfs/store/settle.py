@@ -4,7 +4,8 @@ Judgement only, no request: `store.client` asks with HEAD and repeats. The rule 
 happen twice: no attempt follows one that may have been performed before a HEAD has shown that the
 object is not ours; none fails for good, where one may have been, before a last HEAD has decided.
 
-Invariant: an object passes for ours only if its size and CRC-64 are ours, and, where the caller
+Invariant: an object passes for ours only if its size and CRC-64 (where the store has none, the
+ETag that its parts make) are ours, and, where the caller
 gave it a mark, the mark too. Where nothing may be overwritten the mark alone tells our object
 from another client's of the same bytes: without one a success that was lost stays unproven, and
 the call fails. What remains without a mark: another client's append of the same bytes at the same
@@ -159,6 +160,7 @@ class Mutation(Generic[T]):
         known = expect.crc64 is not None and info.crc64 is not None
         if known and info.crc64 != expect.crc64:
             return False
+        known = known or (expect.etag != "" and expect.etag == info.etag)
         if self.corrupt is not None and not known:
             return False
         if expect.mark:

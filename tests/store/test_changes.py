@@ -11,6 +11,7 @@ from ossfs.store.errors import Changed, Exists, Invalid, NotAppendable, NotFound
 # -- append -----------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("append")
 def test_appends_grow_an_object_that_can_be_read_at_any_time(store, under):
     key = under + b"log"
     content = b""
@@ -27,6 +28,7 @@ def test_appends_grow_an_object_that_can_be_read_at_any_time(store, under):
 
 
 @pytest.mark.parametrize("position", [0, 2, 4])
+@pytest.mark.needs("append")
 def test_an_append_elsewhere_than_the_end_tells_where_that_is(store, under, position):
     key = under + b"log"
     store.append(key, 0, [b"123"])
@@ -36,6 +38,7 @@ def test_an_append_elsewhere_than_the_end_tells_where_that_is(store, under, posi
     assert store.read(key, 0, 3) == b"123"
 
 
+@pytest.mark.needs("append")
 def test_the_first_append_begins_at_nothing(store, under):
     with pytest.raises(PositionConflict) as caught:
         store.append(under + b"log", 5, [b"x"])
@@ -51,6 +54,7 @@ def test_a_normal_object_is_not_appendable(store, under):
     assert store.head(under + b"a").size == 3
 
 
+@pytest.mark.needs("append")
 def test_a_put_ends_appending(store, under):
     store.append(under + b"log", 0, [b"123"])
     store.put(under + b"log", [b"put"])
@@ -59,6 +63,7 @@ def test_a_put_ends_appending(store, under):
         store.append(under + b"log", 3, [b"x"])
 
 
+@pytest.mark.needs("append")
 def test_the_first_append_carries_the_options(store, under):
     options = PutOptions(content_type="text/x-log", metadata={"mode": "420"})
     store.append(under + b"log", 0, [b"1"], options)
@@ -167,10 +172,12 @@ def link(store, under):
     return under + b"link"
 
 
+@pytest.mark.needs("symlink")
 def test_a_symlink_names_its_target(store, under, link):
     assert store.get_symlink(link) == under + b"target"
 
 
+@pytest.mark.needs("symlink")
 def test_a_get_follows_a_symlink_with_the_targets_version(store, under, link):
     etag = store.head(under + b"target").etag
     body = bytearray(3)
@@ -180,12 +187,14 @@ def test_a_get_follows_a_symlink_with_the_targets_version(store, under, link):
         store.read(link, 0, 1, if_match=store.head(link).etag)
 
 
+@pytest.mark.needs("symlink")
 def test_a_full_head_of_a_symlink_describes_the_target_and_says_symlink(store, under, link):
     info = store.head(link, full=True)
     assert info.type is ObjectType.SYMLINK
     assert (info.size, info.etag) == (5, store.head(under + b"target").etag)
 
 
+@pytest.mark.needs("symlink")
 def test_a_listing_and_a_plain_head_describe_the_link_itself(store, under, link):
     [entry, target] = store.list_page(under).entries
     assert (entry.symlink, target.symlink) == (True, False)
@@ -194,6 +203,7 @@ def test_a_listing_and_a_plain_head_describe_the_link_itself(store, under, link)
     assert plain.etag != target.etag
 
 
+@pytest.mark.needs("symlink")
 def test_a_dangling_symlink_is_listed_and_not_found(store, under):
     store.put_symlink(under + b"link", under + b"none")
     assert store.names(under) == [b"link"]
@@ -206,6 +216,7 @@ def test_a_dangling_symlink_is_listed_and_not_found(store, under):
             look()
 
 
+@pytest.mark.needs("symlink")
 def test_a_symlink_is_replaced_and_deleted_without_its_target(store, under, link):
     store.put_symlink(link, under + b"elsewhere")
     assert store.get_symlink(link) == under + b"elsewhere"

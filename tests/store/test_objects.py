@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
-from fastcrc import crc64
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ossfs.store.api import ObjectType, PutOptions
+from ossfs.store.api import ObjectType, PutOptions, UploadPart
 from ossfs.store.errors import Changed, Exists, Invalid, NotFound, StoreError, Truncated
 
 BODY = bytes(i * 7 % 251 for i in range(10_000))
@@ -28,16 +27,24 @@ def test_an_object_is_described_as_it_was_put(store, under):
 
 
 def test_a_full_head_knows_kind_class_and_metadata(store, under):
-    options = PutOptions(
-        content_type="text/x-claim", metadata={"mode": "33188", "uid": "1000"}, storage_class="IA"
-    )
+    options = PutOptions(content_type="text/x-claim", metadata={"mode": "33188", "uid": "1000"})
     store.put(under + b"a", [b"x"], options)
     info = store.head(under + b"a", full=True)
     assert info.type is ObjectType.NORMAL
-    assert info.storage_class == "IA"
     assert info.content_type == "text/x-claim"
     assert dict(info.metadata) == {"mode": "33188", "uid": "1000"}
     assert dict(store.head(under + b"a").metadata) == {}
+
+
+def test_an_object_is_of_the_class_that_is_named(store, under):
+    options = PutOptions(storage_class=store.cold)
+    store.put(under + b"put", [b"x"], options)
+    upload = store.create_upload(under + b"upload", options)
+    part = store.upload_part(under + b"upload", upload, 1, [b"x"])
+    store.complete_upload(under + b"upload", upload, [UploadPart(1, part.etag)])
+    assert [entry.plain for entry in store.list_page(under).entries] == [False, False]
+    for name in (b"put", b"upload"):
+        assert store.head(under + name, full=True).storage_class == store.cold
 
 
 def test_an_object_without_options_has_no_metadata_and_the_standard_class(store, under):
@@ -60,8 +67,8 @@ def test_an_empty_object_is_an_object(store, under):
 
 @pytest.mark.parametrize("body", [b"", b"x", BODY])
 def test_the_store_computes_crc64_over_what_it_got(store, under, body):
-    assert store.put(under + b"a", [body]).crc64 == crc64.xz(body)
-    assert store.head(under + b"a", full=True).crc64 == crc64.xz(body)
+    assert store.put(under + b"a", [body]).crc64 == store.crc(body)
+    assert store.head(under + b"a", full=True).crc64 == store.crc(body)
 
 
 def test_a_later_put_replaces_all_of_an_object(store, under):

@@ -37,9 +37,9 @@ from ossfs.store.errors import (
 )
 from ossfs.store.faulty import FaultyStore
 from ossfs.store.memory import MemoryStore
-from ossfs.store.oss_wire import uploaded
 from ossfs.store.plan import CorruptCrc, Fault, Hang, LoseReply, Raise, Rule
 from ossfs.store.runner import InlineRunner
+from ossfs.store.wire import uploaded
 
 DOWN = Unavailable("down", status=503, code="ServiceUnavailable")
 LATE = DeadlineExceeded("late")

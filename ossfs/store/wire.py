@@ -1,4 +1,4 @@
-"""What OSS's requests and replies must hold: headers out, checks in.
+"""What requests and replies must hold, in OSS's words or in S3's: headers out, checks in.
 
 Pure functions over one message each; any number of threads. A check that fails
 raises what the failure means for the caller: Changed, Truncated, Corrupt, or
@@ -7,16 +7,33 @@ Unavailable where the reply cannot be a sound server's.
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from typing import NamedTuple
 
-from ossfs.store.api import GetReply, PutOptions
+from ossfs.store.api import GetReply, PutOptions, UploadPart
 from ossfs.store.errors import Changed, Corrupt, Invalid, NotFound, Truncated, Unavailable
 from ossfs.store.listing import parse_etag
 from ossfs.store.reply import Headers, Reply, natural
 
-META = "x-oss-meta-"
+
+class Words(NamedTuple):
+    """How one protocol calls what both have."""
+
+    meta: str
+    """Begins the header of each piece of user metadata."""
+    storage_class: str
+    exclusive: tuple[str, str]
+    """The header by which an upload replaces nothing, and its value."""
+
+
+OSS = Words("x-oss-meta-", "x-oss-storage-class", ("x-oss-forbid-overwrite", "true"))
+S3 = Words("x-amz-meta-", "x-amz-storage-class", ("if-none-match", "*"))
+
+_MD5 = re.compile("[0-9a-f]{32}")
 _OCTETS = "application/octet-stream"
 _MAXIMUM_KEY = 1_023
 _MAXIMUM_METADATA = 8 * 1024
@@ -65,13 +82,19 @@ def checked_head(
     return GetReply(etag, total)
 
 
+def etag_of(key: bytes, headers: Headers, body: bytes) -> str:
+    """Return the ETag of a new object or part, from its header or, where it has none, the body."""
+    etag = headers.get("etag", "").strip('"') or parse_etag(body)
+    if not etag:
+        raise Unavailable("the server's reply has no ETag", key=key)
+    return etag
+
+
 def uploaded(
     key: bytes, headers: Headers, body: bytes, crc: int | None = None
 ) -> tuple[str, int | None]:
     """Return ETag and CRC of a new object or part; Corrupt where the CRC is not `crc`."""
-    etag = headers.get("etag", "").strip('"') or parse_etag(body)
-    if not etag:
-        raise Unavailable("the server's reply has no ETag", key=key)
+    etag = etag_of(key, headers, body)
     try:
         stored = crc_of(headers)
     except ValueError:
@@ -87,30 +110,59 @@ def uploaded(
     return etag, stored
 
 
+def etag_of_parts(parts: Sequence[UploadPart]) -> str:
+    """Return the ETag that S3 gives to an object of these parts: their MD5s' MD5, and their number.
+
+    Empty where a part's ETag is no MD5.
+    """
+    if not all(_MD5.fullmatch(part.etag) for part in parts):
+        return ""
+    joined = b"".join(bytes.fromhex(part.etag) for part in parts)
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
 def crc_of(headers: Headers) -> int | None:
     text = headers.get("x-oss-hash-crc64ecma")
     return natural(text) if text is not None else None
 
 
-def headers_of(key: bytes, options: PutOptions) -> dict[str, str]:
-    """Return the headers that say what a new object is; Invalid where OSS would not take them."""
+def headers_of(key: bytes, options: PutOptions, words: Words) -> dict[str, str]:
+    """Return the headers that say what a new object is; Invalid where no store would take them."""
     headers = {"Content-Type": options.content_type or _OCTETS}
     size = 0
     for name, value in options.metadata.items():
-        headers[META + name.lower()] = value
+        headers[words.meta + name.lower()] = value
         size += len(name.encode()) + len(value.encode())
         if not _METADATA_NAME.fullmatch(name):
             raise Invalid(f"metadata cannot be named {name!r}", key=key)
     if size > _MAXIMUM_METADATA:
         raise Invalid(f"{size} bytes of metadata, over {_MAXIMUM_METADATA}", key=key)
     if options.forbid_overwrite:
-        headers["x-oss-forbid-overwrite"] = "true"
+        name, value = words.exclusive
+        headers[name] = value
     if options.storage_class is not None:
-        headers["x-oss-storage-class"] = options.storage_class
+        headers[words.storage_class] = options.storage_class
     for name, value in headers.items():
         if _UNSAFE_IN_HEADER.search(value) or value != value.strip():
             raise Invalid(f"the value of {name} cannot travel in a header", key=key)
     return headers
+
+
+def metadata_in(headers: Headers, words: Words) -> dict[str, str]:
+    """Return the user metadata that the headers of a reply hold."""
+    return {
+        name.removeprefix(words.meta): value
+        for name, value in headers.items()
+        if name.startswith(words.meta)
+    }
+
+
+def range_lines(offset: int, size: int, if_match: str | None) -> bytes:
+    """Return the header lines that ask for a range, of one version where `if_match` names it."""
+    lines = b"Range: bytes=%d-%d\r\n" % (offset, offset + size - 1)
+    if if_match is not None:
+        lines += b'If-Match: "%b"\r\n' % if_match.encode()
+    return lines
 
 
 def is_text(key: bytes) -> bool:
@@ -122,7 +174,7 @@ def is_text(key: bytes) -> bool:
 
 
 def storable(key: bytes) -> None:
-    """Refuse what OSS cannot hold."""
+    """Refuse what no store can hold."""
     if not 1 <= len(key) <= _MAXIMUM_KEY:
         raise Invalid(f"a key has 1 to {_MAXIMUM_KEY} bytes, not {len(key)}", key=key)
     if not is_text(key):
@@ -130,7 +182,7 @@ def storable(key: bytes) -> None:
 
 
 def findable(key: bytes) -> None:
-    """Say at once that what OSS cannot hold is not there."""
+    """Say at once that what no store can hold is not there."""
     if not 1 <= len(key) <= _MAXIMUM_KEY or not is_text(key):
         raise NotFound("no object can have this key", key=key)
 

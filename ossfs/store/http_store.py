@@ -1,0 +1,295 @@
+"""What every store that is reached by HTTP has in common, whatever its protocol's words are.
+
+The calls that move bytes or come by the thousand are made here, over one `Transport`: listing,
+ranged GET in a thread and on the loop, upload. A protocol gives its signer, its headers, and what
+a reply that is no success means.
+
+Invariant: a byte of a ranged GET is delivered only after status, length, range and ETag have been
+found right. Every method may run in any number of threads.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+from ossfs.store.api import Buffer, Capabilities, GetReply, ListPage
+from ossfs.store.endpoint import Endpoint
+from ossfs.store.errors import Invalid, NotFound, StoreError, TooLarge, Unavailable
+from ossfs.store.exchange import Exchange, Refusal, Unsuited
+from ossfs.store.reply import BODYLESS, Headers, Reply, natural
+from ossfs.store.signing import Pairs, Signer, encode_query
+from ossfs.store.transport import Transport
+from ossfs.store.wire import checked_head, checked_range, findable, is_text, range_lines
+
+USER_AGENT = "ossfs/0.1"
+_ERROR_BODY = 64 * 1024
+
+
+class HttpStore(ABC):
+    """One bucket behind a server; the part of `api.Store` that protocols share."""
+
+    range_headers: Pairs = ()
+    """Signed headers of a ranged GET."""
+
+    def __init__(
+        self, place: Endpoint, signer: Signer, transport: Transport, capabilities: Capabilities
+    ) -> None:
+        self.capabilities = capabilities
+        self._path = place.path
+        self._signer = signer
+        self._transport = transport
+
+    @abstractmethod
+    def _meaning(
+        self,
+        method: str,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        key: bytes,
+        *,
+        conditional: bool,
+    ) -> StoreError:
+        """Say what a reply that is no success means; `conditional`: it was to hold If-Match."""
+
+    @abstractmethod
+    def _quoted(self, key: bytes) -> str:
+        """Return the key as it stands in a request's target."""
+
+    @abstractmethod
+    def _page(self, body: bytes) -> ListPage:
+        """Read a page of a listing."""
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def probe(self, prefix: bytes, *, deadline: float) -> None:
+        """Raise unless the bucket answers a list of one key under `prefix`."""
+        self.list_page(prefix, max_keys=1, deadline=deadline)
+
+    def list_page(
+        self,
+        prefix: bytes,
+        *,
+        delimiter: bytes = b"/",
+        token: str | None = None,
+        start_after: bytes = b"",
+        max_keys: int = 1_000,
+        deadline: float,
+    ) -> ListPage:
+        """Return keys under `prefix` after `start_after`, or the page that `token` names."""
+        if not 1 <= max_keys <= self.capabilities.list_page:
+            raise Invalid(f"max_keys {max_keys} is not 1 to {self.capabilities.list_page}")
+        if not (is_text(prefix) and is_text(start_after)):
+            raise NotFound("no key has a prefix that is not UTF-8", key=prefix)
+        query = [
+            (b"list-type", b"2"),
+            (b"encoding-type", b"url"),
+            (b"max-keys", b"%d" % max_keys),
+            (b"prefix", prefix),
+        ]
+        if delimiter:
+            query.append((b"delimiter", delimiter))
+        if token is not None:
+            query.append((b"continuation-token", token.encode()))
+        elif start_after:
+            query.append((b"start-after", start_after))
+        reply = self._send("GET", b"", query, deadline=deadline, replay=True)
+        with reading(prefix):
+            page = self._page(reply.read())
+        if token is not None and page.next_token == token:
+            raise Unavailable("the listing does not move on", key=prefix)
+        return page
+
+    def get_range_into(
+        self,
+        key: bytes,
+        offset: int,
+        buffers: Sequence[memoryview],
+        *,
+        if_match: str | None,
+        on_filled: Callable[[int], None] | None = None,
+        deadline: float,
+    ) -> GetReply:
+        """Fill `buffers` one after another with the object's bytes from `offset`."""
+        wanted = sum([len(buffer) for buffer in buffers])
+        if offset < 0 or wanted == 0:
+            raise Invalid(f"cannot read {wanted} bytes at offset {offset}", key=key)
+        findable(key)
+        reply = self._send(
+            "GET",
+            key,
+            (),
+            self.range_headers,
+            unsigned=range_lines(offset, wanted, if_match),
+            deadline=deadline,
+            expect=wanted,
+            replay=True,
+            conditional=if_match is not None,
+        )
+        try:
+            answer = checked_range(reply, offset, wanted, if_match)
+        except StoreError as error:
+            reply.discard()
+            error.key = key
+            raise
+        try:
+            reply.fill(buffers, on_filled)
+        except StoreError as error:
+            error.key = key
+            raise
+        return answer
+
+    def begin_range(self, key: bytes, offset: int, size: int, if_match: str) -> Exchange | None:
+        """Send a small ranged GET if that needs no waiting; see store.prompt."""
+        try:
+            findable(key)
+        except NotFound:
+            return None  # the general path words the answer
+
+        def check(status: int, headers: Headers, wanted: int) -> GetReply | Refusal:
+            try:
+                length = natural(headers.get("content-length", ""))
+            except ValueError:
+                length = None
+            if "transfer-encoding" in headers or status in BODYLESS:
+                length = None
+            if 200 <= status < 300:
+                if length is None:
+                    raise Unsuited("a reply without a length")
+                return checked_head(status, headers, length, offset, wanted, if_match)
+
+            def meaning(body: bytes) -> StoreError:
+                return self._meaning("GET", status, headers, body, key, conditional=True)
+
+            if length is not None and length <= _ERROR_BODY:
+                return Refusal(length, meaning)
+            if status >= 500 or status == 429:
+                raise meaning(b"")  # not to be asked again at once for the sake of its wording
+            raise Unsuited("a refusal without a length")
+
+        target, lines = self._signed(
+            "GET", key, (), self.range_headers, range_lines(offset, size, if_match)
+        )
+        return self._transport.begin(target, lines, check)
+
+    def close(self) -> None:
+        """Drop idle connections; calls under way may fail."""
+        self._transport.close()
+
+    # -- the way out --------------------------------------------------------------------------
+
+    def _send(
+        self,
+        method: str,
+        key: bytes,
+        query: Pairs,
+        headers: Pairs = (),
+        data: Sequence[Buffer] | None = None,
+        *,
+        unsigned: bytes = b"",
+        deadline: float,
+        silence: float | None = None,
+        expect: int = 0,
+        replay: bool,
+        conditional: bool = False,
+        while_waiting: Callable[[], None] | None = None,
+    ) -> Reply:
+        """Sign and send a request of our own; return its reply if it is a success."""
+        target, lines = self._signed(method, key, query, headers, unsigned)
+        try:
+            reply = self._transport.request(
+                method,
+                target,
+                lines,
+                data,
+                deadline=deadline,
+                silence=silence,
+                expect=expect,
+                replay=replay,
+                while_waiting=while_waiting,
+            )
+            if 200 <= reply.status < 300:
+                return reply
+            raise self._error(reply, key, conditional)
+        except StoreError as error:
+            error.key = key
+            raise
+
+    def _signed(
+        self, method: str, key: bytes, query: Pairs, headers: Pairs, unsigned: bytes
+    ) -> tuple[str, bytes]:
+        """Return the encoded target of a request and its header lines."""
+        target = self._path + self._quoted(key)
+        if query:
+            target += "?" + encode_query(query).decode()
+        lines = unsigned + self._signer.sign(method.encode(), key, query, headers)
+        for name, value in headers:
+            lines += name + b": " + value + b"\r\n"
+        return target, lines
+
+    def _error(self, reply: Reply, key: bytes, conditional: bool) -> StoreError:
+        """Read the rest of a reply that is no success and say what it means."""
+        body = reply.read(_ERROR_BODY)
+        return self._meaning(
+            reply.method, reply.status, reply.headers, body, key, conditional=conditional
+        )
+
+    def _check_size(self, key: bytes, data: Sequence[Buffer]) -> None:
+        size = sum([len(piece) for piece in data])
+        if size > self.capabilities.maximum_put:
+            raise TooLarge(
+                f"{size} bytes are over the limit of {self.capabilities.maximum_put}", key=key
+            )
+
+    def _check_number(self, key: bytes, number: int) -> None:
+        if not 1 <= number <= self.capabilities.maximum_parts:
+            raise Invalid(
+                f"part number {number} is not 1 to {self.capabilities.maximum_parts}", key=key
+            )
+
+    def _check_copied(self, key: bytes, source: bytes, offset: int, size: int) -> None:
+        if offset < 0 or size <= 0:
+            raise Invalid(f"cannot copy {size} bytes from offset {offset}", key=source)
+        if size > self.capabilities.maximum_copy_part:
+            raise TooLarge(f"a part of {size} bytes is too large to copy", key=key)
+
+    def _check_number_of_keys(self, keys: Sequence[bytes]) -> None:
+        if len(keys) > self.capabilities.delete_many:
+            raise Invalid(
+                f"{len(keys)} keys in one delete of at most {self.capabilities.delete_many}"
+            )
+
+
+def check_order(key: bytes, numbers: Sequence[int]) -> None:
+    """Refuse parts that a server, or a library, might put in order in silence."""
+    if not numbers:
+        raise Invalid("an upload needs at least one part", key=key)
+    if any(one >= other for one, other in pairwise(numbers)):
+        raise Invalid("the parts are not in ascending order", key=key, code="InvalidPartOrder")
+
+
+@contextmanager
+def reading(key: bytes) -> Iterator[None]:
+    """Take what goes wrong while a reply is understood for what it is: a bad reply."""
+    try:
+        yield
+    except StoreError as error:
+        if not error.key:
+            error.key = key
+        raise
+    except (
+        ElementTree.ParseError,
+        ValueError,
+        OverflowError,  # of a date
+        LookupError,  # of a header, or of XML in an unknown encoding
+        TypeError,
+        AttributeError,
+        RuntimeError,  # what oss2 raises where an element is missing
+    ) as error:
+        raise Unavailable(
+            f"the server's reply makes no sense ({type(error).__name__})", key=key
+        ) from error

@@ -1,0 +1,608 @@
+"""A bucket on S3 or on anything that speaks its protocol: MinIO, SeaweedFS, Ceph, OSS itself.
+
+Requests go over our transport like OSS's; the minio library signs them, and writes and reads the
+XML of those that carry some. (Its client is not used: it repeats requests by itself, knows no
+deadline, and keeps the calls of a multipart upload to itself.)
+
+What S3 lacks is declared by the capabilities: append, symlinks, CRC-64. In place of the CRC every
+upload carries its Content-MD5, which the server checks before it stores anything, and the ETag
+that comes back must be that MD5; a completed upload's must be the MD5 of its parts' ETags. (Not
+where the server encrypts with keys that make an ETag something else: then Content-MD5 alone
+speaks for the bytes.) The signature covers no payload: SeaweedFS 4.48 does not look at the hash
+there, and hashing twice costs a core.
+
+Peculiarities, each found on a real server or in its source, are named where they are met.
+
+Invariant: an upload returns only when the bytes that the server has are those that were sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import xml.etree.ElementTree as ElementTree
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from urllib.parse import SplitResult, quote, unquote_plus
+
+from minio.credentials.credentials import Credentials as MinioCredentials
+from minio.datatypes import Upload
+from minio.deleteobjects import DeleteObject, DeleteRequest, DeleteResult
+from minio.signer import sign_v4_s3
+from minio.xml import Element, SubElement, findall, findtext, getbytes, marshal, unmarshal
+
+from ossfs.credentials import CredentialsProvider
+from ossfs.store.api import (
+    PLAIN,
+    AppendReply,
+    Buffer,
+    Capabilities,
+    ListPage,
+    ObjectInfo,
+    ObjectType,
+    PartReply,
+    PendingUpload,
+    PutOptions,
+    PutReply,
+    UploadPart,
+)
+from ossfs.store.endpoint import Endpoint
+from ossfs.store.errors import (
+    Changed,
+    Corrupt,
+    Denied,
+    Exists,
+    Invalid,
+    NotAppendable,
+    NotFound,
+    NoUpload,
+    StoreError,
+    Unavailable,
+    WrongRegion,
+)
+from ossfs.store.http_store import USER_AGENT, HttpStore, check_order, reading
+from ossfs.store.listing import S3 as S3_LISTING
+from ossfs.store.listing import parse_error, parse_page
+from ossfs.store.reply import Headers, natural
+from ossfs.store.s3_errors import error_of
+from ossfs.store.signing import Pairs, quote_key
+from ossfs.store.transport import Transport
+from ossfs.store.wire import (
+    S3,
+    etag_of,
+    etag_of_parts,
+    findable,
+    headers_of,
+    http_date,
+    is_text,
+    metadata_in,
+    storable,
+)
+
+DEFAULT_REGION = "us-east-1"
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
+"""What an XML document cannot hold, and CR, which a parser turns into LF."""
+
+CAPABILITIES = Capabilities(
+    minimum_part=5 * 1024**2,
+    append=False,
+    symlink=False,
+    crc64=False,
+)
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+
+class S3Signer:
+    """Signature V4 by the minio library, over all headers but a range and its condition."""
+
+    def __init__(
+        self,
+        provider: CredentialsProvider,
+        authority: str,
+        path: str,
+        region: str,
+        scheme: str,
+        wall: Callable[[], float],
+    ) -> None:
+        """`authority` is what the Host header says, `path` what stands before the key."""
+        self.region = region
+        self._provider = provider
+        self._authority = authority
+        self._path = path
+        self._scheme = scheme
+        self._wall = wall
+
+    def sign(self, method: bytes, key: bytes, query: Pairs, headers: Pairs) -> bytes:
+        """Return header lines, each ended by CRLF, to be sent beside `headers`."""
+        keys = self._provider.get()
+        now = datetime.fromtimestamp(int(self._wall()), UTC)
+        added = {
+            "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
+            "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
+        }
+        if keys.token:
+            added["x-amz-security-token"] = keys.token
+        signed: dict[str, str | list[str] | tuple[str]] = {"host": self._authority, **added}
+        signed.update((name.decode(), value.decode()) for name, value in headers)
+        # A bare name is signed with its equals sign.
+        pairs = [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query]
+        target = self._path + quote_key(key)
+        authorization = sign_v4_s3(
+            method=method.decode(),
+            url=SplitResult(self._scheme, self._authority, target, "&".join(pairs), ""),
+            region=self.region,
+            headers=signed,
+            credentials=MinioCredentials(keys.key_id, keys.key_secret),
+            content_sha256=added["x-amz-content-sha256"],
+            date=now,
+        )["Authorization"]
+        added["Authorization"] = str(authorization)
+        return "".join(f"{name}: {value}\r\n" for name, value in added.items()).encode()
+
+
+class S3Store(HttpStore):
+    """One bucket; implements `api.Store`."""
+
+    def __init__(
+        self,
+        bucket: str,
+        endpoint: str,
+        credentials: CredentialsProvider,
+        *,
+        region: str = "",
+        path_style: bool = True,
+        connect_timeout: float = 3.0,
+        read_timeout: float = 20.0,
+        proxy: str = "",
+        user_agent: str = USER_AGENT,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Without a `region` it is us-east-1, or what the server names when it is probed."""
+        place = Endpoint.parse(endpoint, bucket, path_style=path_style, dotted=True)
+        transport = Transport(
+            place.origin,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            proxy=proxy,
+            user_agent=user_agent,
+        )
+        self._s3_signer = S3Signer(
+            credentials,
+            place.origin.authority,
+            place.path,
+            region or DEFAULT_REGION,
+            place.origin.scheme,
+            wall,
+        )
+        super().__init__(place, self._s3_signer, transport, CAPABILITIES)
+        self._bucket_name = bucket
+        self._credentials = credentials
+        self._region_given = bool(region)
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def probe(self, prefix: bytes, *, deadline: float) -> None:
+        try:
+            super().probe(prefix, deadline=deadline)
+        except WrongRegion as error:
+            if self._region_given or error.region in ("", self._s3_signer.region):
+                raise
+            self._s3_signer.region = error.region
+            super().probe(prefix, deadline=deadline)
+
+    def head(self, key: bytes, *, full: bool = False, deadline: float) -> ObjectInfo:
+        findable(key)
+        reply = self._send("HEAD", key, (), deadline=deadline, replay=True)
+        with reading(key):
+            headers = reply.headers
+            size = natural(headers["content-length"])
+            mtime = http_date(headers["last-modified"])
+            etag = headers["etag"].strip('"')
+        if etag.endswith("-0"):
+            # SeaweedFS: a directory of its own, above some key. No object has no parts.
+            raise NotFound("a directory of the server's, no object", key=key)
+        kind = ObjectType.MULTIPART if "-" in etag else ObjectType.NORMAL
+        return ObjectInfo(
+            size,
+            mtime,
+            etag,
+            kind,
+            _storage_class(headers),
+            metadata=metadata_in(headers, S3) if full else {},
+            content_type=headers.get("content-type") if full else None,
+        )
+
+    def get_symlink(self, key: bytes, *, deadline: float) -> bytes:
+        self.head(key, deadline=deadline)
+        raise Invalid("S3 has no symlink objects", key=key)
+
+    # -- writing whole objects ----------------------------------------------------------------
+
+    def put(
+        self, key: bytes, data: Sequence[Buffer], options: PutOptions = PLAIN, *, deadline: float
+    ) -> PutReply:
+        storable(key)
+        self._check_size(key, data)
+        headers = _pairs(headers_of(key, options, S3))
+        etag = self._upload(key, (), headers, data, deadline, exclusive=options.forbid_overwrite)
+        return PutReply(etag, None)
+
+    def append(
+        self,
+        key: bytes,
+        position: int,
+        data: Sequence[Buffer],
+        options: PutOptions = PLAIN,
+        *,
+        deadline: float,
+    ) -> AppendReply:
+        storable(key)
+        raise NotAppendable("S3 has no appendable objects", key=key)
+
+    def copy(
+        self,
+        source: bytes,
+        target: bytes,
+        *,
+        if_match: str | None = None,
+        options: PutOptions | None = None,
+        deadline: float,
+    ) -> PutReply:
+        storable(target)
+        findable(source)
+        if source.endswith(b"/"):
+            # SeaweedFS knows no marker as the source of a copy.
+            info = self.head(source, full=True, deadline=deadline)
+            if info.size == 0:
+                kept = PutOptions(info.content_type, info.metadata)
+                return self.put(target, [b""], options or kept, deadline=deadline)
+        headers = [(b"x-amz-copy-source", self._as_source(source))]
+        if options is not None:
+            headers += _pairs(headers_of(target, options, S3))
+            headers.append((b"x-amz-metadata-directive", b"REPLACE"))
+        if if_match is not None:
+            headers.append((_IF_SOURCE, f'"{if_match}"'.encode()))
+        try:
+            etag, _ = self._changed("PUT", target, (), headers, [], deadline, of=source)
+        except Changed as error:
+            # One status says that the source is another, or that there is a target.
+            if options is None or not options.forbid_overwrite:
+                raise
+            if if_match is not None and self.head(source, deadline=deadline).etag != if_match:
+                raise
+            raise Exists("there is an object already", key=target, code=error.code) from error
+        return PutReply(etag, None)
+
+    def delete(self, key: bytes, *, deadline: float) -> None:
+        storable(key)
+        try:
+            self._send("DELETE", key, (), deadline=deadline, replay=True).read()
+        except NotFound:
+            return
+
+    def delete_many(self, keys: Sequence[bytes], *, deadline: float) -> None:
+        self._check_number_of_keys(keys)
+        names = []
+        for key in keys:
+            storable(key)
+            name = key.decode()
+            if _NOT_IN_XML.search(name):
+                self.delete(key, deadline=deadline)
+            else:
+                names.append(name)
+        if not names:
+            return
+        body = marshal(DeleteRequest([DeleteObject(name) for name in names]))
+        headers = [(b"content-md5", b64encode(_md5_of([body])))]
+        reply = self._send(
+            "POST", b"", ((b"delete", b""),), headers, [body], deadline=deadline, replay=True
+        )
+        with reading(b""):
+            result = unmarshal(DeleteResult, reply.read().decode())
+            deleted = {one.name for one in result.object_list}
+            refused = {one.name: one.code for one in result.error_list}
+        left = [name for name in names if name not in deleted and refused.get(name) != "NoSuchKey"]
+        if left:
+            why = refused.get(left[0]) or "no reason given"
+            kind = Denied if why == "AccessDenied" else Unavailable
+            raise kind(
+                f"{len(left)} of {len(names)} objects were not deleted: {why}",
+                key=left[0].encode(),
+            )
+
+    def put_symlink(self, key: bytes, target: bytes, *, deadline: float) -> None:
+        storable(key)
+        raise Invalid("S3 has no symlink objects", key=key)
+
+    # -- multipart ----------------------------------------------------------------------------
+
+    def create_upload(self, key: bytes, options: PutOptions = PLAIN, *, deadline: float) -> str:
+        storable(key)
+        if options.forbid_overwrite:  # S3 refuses the completion alone
+            try:
+                self.head(key, deadline=deadline)
+            except NotFound:
+                pass
+            else:
+                raise Exists("there is an object already", key=key)
+        headers = _pairs(headers_of(key, replace(options, forbid_overwrite=False), S3))
+        query = ((b"uploads", b""),)
+        reply = self._send("POST", key, query, headers, (), deadline=deadline, replay=False)
+        with reading(key):
+            upload_id = findtext(ElementTree.fromstring(reply.read()), "UploadId", True)
+        if not upload_id:
+            raise Unavailable("the server's reply has no upload id", key=key)
+        return upload_id
+
+    def upload_part(
+        self, key: bytes, upload_id: str, number: int, data: Sequence[Buffer], *, deadline: float
+    ) -> PartReply:
+        storable(key)
+        self._check_number(key, number)
+        self._check_size(key, data)
+        etag = self._upload(key, _part(number, upload_id), [], data, deadline)
+        return PartReply(etag, None)
+
+    def copy_part(
+        self,
+        key: bytes,
+        upload_id: str,
+        number: int,
+        source: bytes,
+        offset: int,
+        size: int,
+        *,
+        if_match: str,
+        deadline: float,
+    ) -> PartReply:
+        storable(key)
+        findable(source)
+        self._check_number(key, number)
+        self._check_copied(key, source, offset, size)
+        headers = [
+            (b"x-amz-copy-source", self._as_source(source)),
+            (b"x-amz-copy-source-range", b"bytes=%d-%d" % (offset, offset + size - 1)),
+            (_IF_SOURCE, f'"{if_match}"'.encode()),
+        ]
+        etag, _ = self._changed(
+            "PUT", key, _part(number, upload_id), headers, [], deadline, of=source, replay=True
+        )
+        return PartReply(etag, None)
+
+    def complete_upload(
+        self,
+        key: bytes,
+        upload_id: str,
+        parts: Sequence[UploadPart],
+        *,
+        forbid_overwrite: bool = False,
+        deadline: float,
+    ) -> PutReply:
+        storable(key)
+        check_order(key, [part.number for part in parts])
+        document = Element("CompleteMultipartUpload")
+        for part in parts:
+            element = SubElement(document, "Part")
+            SubElement(element, "PartNumber", str(part.number))
+            SubElement(element, "ETag", f'"{part.etag}"')
+        with _exclusively(forbid_overwrite):
+            etag, headers = self._changed(
+                "POST",
+                key,
+                ((b"uploadId", upload_id.encode()),),
+                [_EXCLUSIVE] if forbid_overwrite else [],
+                [getbytes(document)],
+                deadline,
+                of=key,
+            )
+        _check_etag(key, headers, etag, etag_of_parts(parts))
+        return PutReply(etag, None)
+
+    def abort_upload(self, key: bytes, upload_id: str, *, deadline: float) -> None:
+        storable(key)
+        query = ((b"uploadId", upload_id.encode()),)
+        try:
+            self._send("DELETE", key, query, deadline=deadline, replay=True).read()
+        except NoUpload:
+            return
+
+    def list_uploads(self, prefix: bytes, *, deadline: float) -> Sequence[PendingUpload]:
+        """Return every upload in progress under `prefix`.
+
+        MinIO names those of the one key `prefix` only, and none where it is a directory's
+        (https://github.com/minio/minio/issues/13246).
+        """
+        if not is_text(prefix):
+            return []
+        found: list[PendingUpload] = []
+        markers = ("", "")
+        while True:
+            query = [(b"uploads", b""), (b"encoding-type", b"url"), (b"prefix", prefix)]
+            for name, marker in zip((b"key-marker", b"upload-id-marker"), markers, strict=True):
+                if marker:
+                    query.append((name, marker.encode()))
+            reply = self._send("GET", b"", query, deadline=deadline, replay=True)
+            with reading(prefix):
+                page = ElementTree.fromstring(reply.read())
+                encoding = findtext(page, "EncodingType") or None
+                found += [
+                    _pending(Upload(element, encoding)) for element in findall(page, "Upload")
+                ]
+                if findtext(page, "IsTruncated") != "true":
+                    return sorted(found)
+                key_marker = findtext(page, "NextKeyMarker") or ""
+                if encoding == "url":
+                    key_marker = unquote_plus(key_marker)
+                following = (key_marker, findtext(page, "NextUploadIdMarker") or "")
+            if following == markers:
+                raise Unavailable("the list of uploads does not move on", key=prefix)
+            markers = following
+
+    # -- the ways out -------------------------------------------------------------------------
+
+    def _upload(
+        self,
+        key: bytes,
+        query: Pairs,
+        headers: Pairs,
+        data: Sequence[Buffer],
+        deadline: float,
+        *,
+        exclusive: bool = False,
+    ) -> str:
+        """PUT `data` with its MD5, which the server checks; return the ETag, checked here."""
+        md5 = _md5_of(data)
+        with _exclusively(exclusive):
+            reply = self._send(
+                "PUT",
+                key,
+                query,
+                [*headers, (b"content-md5", b64encode(md5))],
+                data,
+                deadline=deadline,
+                replay=not exclusive,
+            )
+        etag = etag_of(key, reply.headers, reply.read())
+        _check_etag(key, reply.headers, etag, md5.hex())
+        return etag
+
+    def _changed(
+        self,
+        method: str,
+        key: bytes,
+        query: Pairs,
+        headers: Pairs,
+        data: Sequence[Buffer],
+        deadline: float,
+        *,
+        of: bytes,
+        replay: bool = False,
+    ) -> tuple[str, Headers]:
+        """Make a request that the server may work on in silence; return the new ETag, and headers.
+
+        The reply to such a one begins with 200 before the outcome is known and may hold an error.
+        `of` is the key that an error is about.
+        """
+        try:
+            reply = self._send(
+                method,
+                key,
+                query,
+                headers,
+                data,
+                deadline=deadline,
+                silence=max(0.0, deadline - time.monotonic()),
+                replay=replay,
+                conditional=any(name == _IF_SOURCE for name, _ in headers),
+            )
+            body = reply.read()
+            code = parse_error(body).code
+            if code:
+                status = _LATE_STATUS.get(code, 400)
+                raise self._meaning(method, status, reply.headers, body, of, conditional=False)
+        except StoreError as error:
+            error.key = of
+            raise
+        return etag_of(key, reply.headers, body), reply.headers
+
+    def _as_source(self, key: bytes) -> bytes:
+        return f"/{self._bucket_name}/{quote_key(key)}".encode()
+
+    def _quoted(self, key: bytes) -> str:
+        return quote_key(key)
+
+    def _page(self, body: bytes) -> ListPage:
+        page = parse_page(body, S3_LISTING)
+        # SeaweedFS lists a/ where a would be, before a-.
+        return ListPage(sorted(page.entries), sorted(page.prefixes), page.next_token)
+
+    def _meaning(
+        self,
+        method: str,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        key: bytes,
+        *,
+        conditional: bool,
+    ) -> StoreError:
+        return error_of(
+            status,
+            headers,
+            body,
+            key=key,
+            bucket=self._bucket_name,
+            head=method == "HEAD",
+            temporary_keys=bool(self._credentials.get().token),
+            conditional=conditional,
+        )
+
+
+_EXCLUSIVE = (b"if-none-match", b"*")
+_IF_SOURCE = b"x-amz-copy-source-if-match"
+_LATE_STATUS = {
+    "InternalError": 500,
+    "NoSuchKey": 404,
+    "NoSuchUpload": 404,
+    "PreconditionFailed": 412,
+}
+"""The status that an error would have had if it had been known in time."""
+
+
+@contextmanager
+def _exclusively(exclusive: bool) -> Iterator[None]:
+    """Take a precondition that failed for what it was: there is an object."""
+    try:
+        yield
+    except Changed as error:
+        if not exclusive:
+            raise
+        raise Exists(
+            "there is an object already",
+            key=error.key,
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+        ) from error
+
+
+def _check_etag(key: bytes, headers: Headers, etag: str, expected: str) -> None:
+    """Raise Corrupt where the ETag speaks of other bytes; some encryptions make it say nothing."""
+    encryption = headers.get("x-amz-server-side-encryption", "AES256")
+    silent = encryption != "AES256" or "x-amz-server-side-encryption-customer-algorithm" in headers
+    if silent or not expected or etag == expected:
+        return
+    error = Corrupt(f"the data arrived damaged: its ETag is {etag}, not {expected}", key=key)
+    error.etag = etag
+    raise error
+
+
+def _md5_of(data: Sequence[Buffer]) -> bytes:
+    md5 = hashlib.md5(usedforsecurity=False)
+    for piece in data:
+        md5.update(piece)
+    return md5.digest()
+
+
+def _pairs(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def _part(number: int, upload_id: str) -> Pairs:
+    return ((b"partNumber", b"%d" % number), (b"uploadId", upload_id.encode()))
+
+
+def _pending(upload: Upload) -> PendingUpload:
+    if not upload.upload_id or upload.initiated_time is None:
+        raise ValueError("an upload without its id or its time")
+    initiated = int(upload.initiated_time.timestamp())
+    return PendingUpload(upload.object_name.encode(), upload.upload_id, initiated)
+
+
+def _storage_class(headers: Headers) -> str:
+    named = headers.get("x-amz-storage-class", "STANDARD")
+    return "Standard" if named == "STANDARD" else named
