@@ -7,10 +7,12 @@ with the exit status that belongs to it.
 from __future__ import annotations
 
 import ssl
+from typing import TYPE_CHECKING
 
 from ossfs.config.options import MountOptions
 from ossfs.credentials import CredentialsProvider
 from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.store.api import Store
 from ossfs.store.client import StoreClient
 from ossfs.store.errors import (
     DeadlineExceeded,
@@ -22,7 +24,10 @@ from ossfs.store.errors import (
     Transient,
     WrongRegion,
 )
-from ossfs.store.oss import OssStore
+
+if TYPE_CHECKING:
+    from ossfs.store.oss import OssStore
+    from ossfs.store.s3 import S3Store
 
 PROBE_SECONDS = 10.0
 """How long the bucket may take to answer at start; a mount command must not hang for a minute."""
@@ -37,11 +42,17 @@ _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LEN
 """What OpenSSL makes of an answer in plain text."""
 
 
-def open_store(options: MountOptions, credentials: CredentialsProvider) -> OssStore:
+def open_store(options: MountOptions, credentials: CredentialsProvider) -> Store:
     """Return the store of a mount, which nothing has been asked of yet."""
+    # Only the one that is used: each library costs a quarter of a second and some MiB.
+    kind: type[OssStore] | type[S3Store]
+    if options.store == "s3":
+        from ossfs.store.s3 import S3Store as kind
+    else:
+        from ossfs.store.oss import OssStore as kind
     share = options.oss_request_timeout_ms / 1000 / SILENCES
     try:
-        return OssStore(
+        return kind(
             options.bucket,
             options.oss_endpoint,
             credentials,
@@ -54,7 +65,7 @@ def open_store(options: MountOptions, credentials: CredentialsProvider) -> OssSt
         raise UserError(str(error), ExitStatus.USAGE) from error
 
 
-async def probe(store: OssStore, prefix: bytes, options: MountOptions) -> None:
+async def probe(store: Store, prefix: bytes, options: MountOptions) -> None:
     """Raise a UserError unless the bucket answers and lets the prefix be listed."""
     client = StoreClient(store, request_timeout=PROBE_SECONDS)
     try:
@@ -77,6 +88,12 @@ def _trouble(error: StoreError, options: MountOptions) -> tuple[str, ExitStatus]
         return (
             f"{where} is in another region: write oss_endpoint={scheme}://{error.endpoint}",
             ExitStatus.NO_BUCKET,
+        )
+    if isinstance(error, WrongRegion) and error.region:
+        return (
+            f"{where} is in region {error.region}: write oss_region={error.region}, and an "
+            "endpoint of that region",
+            ExitStatus.USAGE,
         )
     if isinstance(error, WrongRegion):
         return (

@@ -46,8 +46,8 @@ from ossfs.runtime.budget import Budget
 from ossfs.runtime.clock import SystemClock
 from ossfs.runtime.failure import ExitStatus, UserError, cause_of
 from ossfs.runtime.metrics import Metrics
+from ossfs.store.api import Store
 from ossfs.store.client import StoreClient
-from ossfs.store.oss import OssStore
 from ossfs.store.transfer import TransferPool
 from ossfs.vfs.files import WritePolicy
 from ossfs.vfs.filesystem import Policy
@@ -169,9 +169,7 @@ class _Daemon:
                     watching.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
 
-    async def _run(
-        self, store: OssStore, signals: AsyncIterator[int], watching: trio.Nursery
-    ) -> None:
+    async def _run(self, store: Store, signals: AsyncIterator[int], watching: trio.Nursery) -> None:
         """Mount, serve, unmount; signals are taken by `watching` until all of that is over."""
         options = self._options
         transfer = TransferPool(self._threads)
@@ -316,9 +314,8 @@ class _Daemon:
         else:
             self._reading.pusher = Pusher(self._notifier.push)
         log.info(
-            "mounted oss://%s/%s on %s: %d MiB for buffers, %s, %s",
-            options.bucket,
-            options.oss_bucket_prefix,
+            "mounted %s on %s: %d MiB for buffers, %s, %s",
+            options.source,
             options.mountpoint,
             self._budget.limit >> 20,
             "pages pushed ahead" if self._reading.pusher else "readahead raised",
@@ -537,7 +534,7 @@ def _stage(options: MountOptions) -> Staging | None:
 
 def _fuse_options(options: MountOptions) -> set[str]:
     # Percent-encoded: libfuse splits at commas, and pyfuse3 takes ASCII only.
-    name = f"oss://{options.bucket}/{quote(options.oss_bucket_prefix)}".rstrip("/")
+    name = f"{options.store}://{options.bucket}/{quote(options.oss_bucket_prefix)}".rstrip("/")
     chosen = {
         f"fsname={name}",
         "subtype=ossfs",

@@ -55,7 +55,7 @@ def _age(ctx: click.Context, option: click.Parameter, text: str) -> int:
     context_settings={"help_option_names": ["-h", "--help"]},
     options_metavar="[-o NAME=VALUE,...] [--older-than AGE] [--dry-run]",
 )
-@click.argument("words", nargs=-1, metavar="oss://BUCKET[/PREFIX]")
+@click.argument("words", nargs=-1, metavar="oss://BUCKET[/PREFIX]|s3://BUCKET[/PREFIX]")
 @click.option(
     "-o",
     "lists",
@@ -81,12 +81,13 @@ def cleanup(words: tuple[str, ...], lists: tuple[str, ...], older_than: int, dry
     resolved = validate.resolve_bucket(words[0], settings, os.environ)
     if resolved.keys.passwd_file:
         preflight.check_file("passwd_file", resolved.keys.passwd_file)
-    provider = environment.find(resolved.keys, resolved.options.bucket, os.environ)
+    options = resolved.options
+    provider = environment.find(resolved.keys, options.bucket, os.environ, options.store)
     # What fails is told in one line, here; without a handler Python would print warnings as well.
     logging.getLogger().addHandler(logging.NullHandler())
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # not only when the request under way is over
-    trio.run(_clean_up, resolved.options, provider, older_than, dry_run)
+    trio.run(_clean_up, options, provider, older_than, dry_run)
     for note in resolved.notes:
         complain(note)
 

@@ -65,7 +65,7 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
         notes += preflight.settle_mountpoint(options.mountpoint, nonempty=options.nonempty)
         if resolved.keys.passwd_file:
             preflight.check_file("passwd_file", resolved.keys.passwd_file)
-        provider = environment.find(resolved.keys, options.bucket, os.environ)
+        provider = environment.find(resolved.keys, options.bucket, os.environ, options.store)
         config = handover.open_anonymous("ossfs-config", handover.encode(options, provider))
         clean = handover.clean_environment(os.environ, provider.secrets())
         if options.foreground:

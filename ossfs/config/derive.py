@@ -33,9 +33,23 @@ def memory_limit(
     return min(max(available // 2, MEMORY_FLOOR), MEMORY_CAP)
 
 
-def region_endpoint(region: str) -> str:
+def region_endpoint(region: str, store: str) -> str:
     """Return the public endpoint of a region."""
-    return f"https://oss-{region}.aliyuncs.com"
+    return (
+        f"https://s3.{region}.amazonaws.com"
+        if store == "s3"
+        else f"https://oss-{region}.aliyuncs.com"
+    )
+
+
+def path_style(store: str, endpoint: str) -> bool:
+    """Say whether a bucket belongs into the path where nobody has said so.
+
+    S3-compatible servers take it there, whatever their name; the two clouds want it in the host's
+    name (OSS's S3-compatible face takes no other, AWS has announced the end of others).
+    """
+    host = endpoint.rpartition("/")[2].partition(":")[0]
+    return store == "s3" and not host.endswith((".amazonaws.com", ".aliyuncs.com"))
 
 
 def log_directory(user: int) -> str:

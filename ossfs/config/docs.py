@@ -25,8 +25,9 @@ from ossfs.config.values import Kind
 _USAGE = """\
 Usage: ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT [-f] [-o NAME=VALUE,...] [--NAME=VALUE]...
 
-  Mount a bucket as a directory. Returns when the mount can be used; the serving process goes on
-  in the background until `ossfs umount MOUNTPOINT`.
+  Mount a bucket as a directory; s3://BUCKET[/PREFIX] is one of an S3-compatible store. Returns
+  when the mount can be used; the serving process goes on in the background until
+  `ossfs umount MOUNTPOINT`.
 
   -o NAME=VALUE,...   Options below, separated by commas; \\, is a comma inside a value. Words of
                       mount(8) such as _netdev, nofail or noexec are understood.

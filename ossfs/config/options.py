@@ -14,9 +14,11 @@ class MountOptions:
     """Absolute path; empty for a command that mounts nothing."""
     oss_bucket_prefix: str = ""
     """Without leading or trailing slash; empty mounts the whole bucket."""
+    store: str = "oss"
+    """Protocol: oss or s3."""
     oss_endpoint: str = ""
     oss_region: str = ""
-    """Set: signature V4. Empty: V1."""
+    """Set: signature V4. Empty: V1, or on S3 whatever region the server names."""
     path_style: bool = False
     uid: int = 0
     gid: int = 0
@@ -74,6 +76,6 @@ class MountOptions:
 
     @property
     def source(self) -> str:
-        """The mounted thing as the user names it: oss://BUCKET[/PREFIX]."""
+        """The mounted thing as the user names it: oss://BUCKET[/PREFIX], or s3://."""
         tail = f"/{self.oss_bucket_prefix}" if self.oss_bucket_prefix else ""
-        return f"oss://{self.bucket}{tail}"
+        return f"{self.store}://{self.bucket}{tail}"

@@ -112,11 +112,20 @@ _RANGED = frozenset({Kind.INTEGER, Kind.SECONDS, Kind.MILLISECONDS, Kind.SIZE, K
 
 TABLE: tuple[Option, ...] = (
     Option(
+        "store",
+        Kind.CHOICE,
+        Group.BUCKET,
+        "Protocol the bucket is reached by: OSS's own, or S3's for MinIO, SeaweedFS, Ceph and the "
+        "like. See docs/S3.md for what is different there.",
+        default_note="s3 for s3://BUCKET, else oss",
+        choices=("oss", "s3"),
+    ),
+    Option(
         "oss_bucket",
         Kind.TEXT,
         Group.BUCKET,
-        "Bucket to mount; the usual way to name it is oss://BUCKET[/PREFIX].",
-        default_note="from oss://BUCKET",
+        "Bucket to mount; the usual way to name it is oss://BUCKET[/PREFIX] or s3://BUCKET[/PREFIX].",
+        default_note="from oss://BUCKET or s3://BUCKET",
         names={Dialect.OSSFS1: ("bucket",)},
     ),
     Option(
@@ -132,7 +141,7 @@ TABLE: tuple[Option, ...] = (
         Kind.ENDPOINT,
         Group.BUCKET,
         "Where the bucket is served. Without http:// or https:// it is taken as https.",
-        default_note="https://oss-REGION.aliyuncs.com when oss_region is set, else required",
+        default_note="of OSS, or of Amazon S3, when oss_region is set; else required",
         environment="OSS_ENDPOINT",
         names={Dialect.OSSFS1: ("url",), Dialect.JINDOFUSE: ("fs.oss.endpoint",)},
     ),
@@ -140,7 +149,8 @@ TABLE: tuple[Option, ...] = (
         "oss_region",
         Kind.TEXT,
         Group.BUCKET,
-        "Region such as cn-hangzhou. Set: requests carry signature V4. Unset: V1.",
+        "Region such as cn-hangzhou. Set: requests carry signature V4. Unset: V1. S3 always takes "
+        "V4, without a region that of us-east-1 or what the server names.",
         environment="OSS_REGION",
         names={Dialect.OSSFS1: ("region",), Dialect.JINDOFUSE: ("fs.oss.region",)},
     ),
@@ -150,7 +160,7 @@ TABLE: tuple[Option, ...] = (
         Group.BUCKET,
         "Address objects as endpoint/bucket/key instead of bucket.endpoint/key; for endpoints "
         "without wildcard DNS.",
-        default="false",
+        default_note="false; for S3 true, but for amazonaws.com and aliyuncs.com",
         names={Dialect.OSSFS1: ("use_path_request_style",)},
     ),
     Option(
@@ -167,7 +177,8 @@ TABLE: tuple[Option, ...] = (
         Group.CREDENTIALS,
         "Access key secret. On the command line other users can read it while the command "
         "starts: prefer passwd_file or the environment. The security token of temporary keys "
-        "comes from OSS_SESSION_TOKEN.",
+        "comes from OSS_SESSION_TOKEN. For S3 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+        "AWS_SESSION_TOKEN are looked at too, if the others are not set.",
         environment="OSS_ACCESS_KEY_SECRET",
         names={Dialect.JINDOFUSE: ("fs.oss.accessKeySecret",)},
     ),

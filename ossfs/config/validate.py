@@ -37,6 +37,8 @@ _KEYS_IN_ENDPOINT = re.compile(r"@|:(?!//)(?!\d*(?:/|$))")
 _HIDDEN = "(not shown: it may hold a secret)"
 _FUSE_CONF_LINE = 255
 """Bytes, newline included, of the longest line that fusermount3 reads."""
+_DOTTED_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61})[a-z0-9]")
+_SCHEMES = ("oss", "s3")
 _USAGE = "usage: ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o NAME=VALUE,..."
 
 
@@ -68,9 +70,10 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
     """Judge the command line of a mount; UserError with status USAGE for whatever is wrong."""
     typed, kernel_words = _typed(arguments.settings)
     values = _values(typed, environ)
-    bucket, prefix, mountpoint = _place(arguments.positional, values)
-    endpoint, region = _endpoint(values, typed, environ)
+    store, bucket, prefix, mountpoint = _place(arguments.positional, values)
+    endpoint, region = _endpoint(store, values, typed, environ)
     _check_writing(values, mountpoint)
+    _check_lacks(store, values)
     notes = []
     allow_other = bool(values["allow_other"])
     if allow_other and host.uid != 0 and not host.user_allow_other:
@@ -84,9 +87,11 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
         name: value for name, value in values.items() if name not in _NOT_FIELDS
     }
     fields |= {
+        "store": store,
         "oss_bucket_prefix": prefix,
         "oss_endpoint": endpoint,
         "oss_region": region,
+        "path_style": _path_style(store, endpoint, values),
         "allow_other": allow_other,
         "uid": host.uid if values["uid"] == "" else values["uid"],
         "gid": host.gid if values["gid"] == "" else values["gid"],
@@ -108,16 +113,17 @@ def resolve_bucket(
     """
     typed, _ = _typed(settings)
     values = _values(typed, environ)
-    bucket, prefix = _bucket(source, values)
-    endpoint, region = _endpoint(values, typed, environ)
+    store, bucket, prefix = _bucket(source, values)
+    endpoint, region = _endpoint(store, values, typed, environ)
     keys, warnings = _keys(values, typed)
     options = MountOptions(
         bucket=bucket,
         mountpoint="",
+        store=store,
         oss_bucket_prefix=prefix,
         oss_endpoint=endpoint,
         oss_region=region,
-        path_style=bool(values["path_style"]),
+        path_style=_path_style(store, endpoint, values),
         oss_request_timeout_ms=int(values["oss_request_timeout_ms"]),
     )
     return Resolved(options, keys, warnings)
@@ -203,45 +209,52 @@ def _label(name: str, typed: Mapping[str, str], environ: Mapping[str, str]) -> s
     return f"{name} (from {variable})" if name not in typed and environ.get(variable) else name
 
 
-def _place(words: tuple[str, ...], values: Mapping[str, Value]) -> tuple[str, str, str]:
-    """Find bucket, prefix and mount point; the bucket may come as an option instead."""
+def _place(words: tuple[str, ...], values: Mapping[str, Value]) -> tuple[str, str, str, str]:
+    """Find store, bucket, prefix and mount point; the bucket may come as an option instead."""
     if len(words) == 1 and values["oss_bucket"]:
         source, target = "", words[0]
     elif len(words) == 2:
         source, target = words
     else:
         raise _refuse(_USAGE)
-    bucket, prefix = _bucket(source, values)
+    store, bucket, prefix = _bucket(source, values)
     if not target:
         raise _refuse("the mount point is empty; " + _USAGE)
-    return bucket, prefix, absolute(target)
+    return store, bucket, prefix, absolute(target)
 
 
-def _bucket(source: str, values: Mapping[str, Value]) -> tuple[str, str]:
-    """Return bucket and prefix, which may come as options as well as in the word `source`."""
-    named, _, below = _source(source).partition("/")
+def _bucket(source: str, values: Mapping[str, Value]) -> tuple[str, str, str]:
+    """Return store, bucket and prefix, which may come as options as well as in `source`."""
+    scheme, rest = _source(source)
+    store = _same("store", scheme, str(values["store"])) or "oss"
+    named, _, below = rest.partition("/")
     bucket = _same("bucket", named, str(values["oss_bucket"]))
     prefix = _same("prefix", below.strip("/"), str(values["oss_bucket_prefix"]).strip("/"))
-    if not _BUCKET.fullmatch(bucket):
+    if not (_DOTTED_BUCKET if store == "s3" else _BUCKET).fullmatch(bucket):
+        others = ", dots and hyphens" if store == "s3" else " and hyphens"
         raise _refuse(
             f"{_quoted(bucket)} is no bucket name; "
-            "legal: 3 to 63 lower-case letters, digits and hyphens"
+            f"legal: 3 to 63 lower-case letters, digits{others}"
         )
     _check_prefix(prefix)
-    return bucket, prefix
+    return store, bucket, prefix
 
 
-def _source(word: str) -> str:
-    """Return BUCKET[/PREFIX]; fstab and ossfs 1 write the bucket as BUCKET or BUCKET:/PREFIX."""
-    if word.startswith("oss://"):
-        return word[len("oss://") :]
+def _source(word: str) -> tuple[str, str]:
+    """Return the scheme, if one is named, and BUCKET[/PREFIX].
+
+    fstab and ossfs 1 write the bucket as BUCKET or BUCKET:/PREFIX.
+    """
+    scheme, separator, rest = word.partition("://")
+    if separator and scheme in _SCHEMES:
+        return scheme, rest
     name, _, below = word.partition(":")
     if below.startswith("//"):
         shown = _HIDDEN if _may_hold_keys(below) else f'"{word}"'
         raise _refuse(f"{shown} is no bucket: write oss://BUCKET[/PREFIX]")
     if below and not below.startswith("/"):
         raise _refuse(f"{_HIDDEN} is no bucket: write oss://BUCKET[/PREFIX]")
-    return f"{name}/{below.lstrip('/')}"
+    return "", f"{name}/{below.lstrip('/')}"
 
 
 def _same(what: str, named: str, option: str) -> str:
@@ -317,21 +330,45 @@ def _check_writing(values: Mapping[str, Value], mountpoint: str) -> None:
         raise _refuse(f"temp_dir={directory} lies inside the mount point; choose another directory")
 
 
+def _check_lacks(store: str, values: Mapping[str, Value]) -> None:
+    """Refuse what S3 has nothing for, rather than do something else in silence."""
+    if store != "s3":
+        return
+    for name, what in (
+        ("enable_appendable_object", "appendable objects; files are appended to by copied parts"),
+        ("enable_symlink", "symlink objects"),
+    ):
+        if values[name] and not (name == "enable_symlink" and values["no_symlink"]):
+            raise _refuse(f"{name} takes OSS: S3 has no {what}; leave it out")
+
+
+def _path_style(store: str, endpoint: str, values: Mapping[str, Value]) -> bool:
+    chosen = values["path_style"]
+    return derive.path_style(store, endpoint) if chosen == "" else bool(chosen)
+
+
 def _endpoint(
-    values: Mapping[str, Value], typed: Mapping[str, str], environ: Mapping[str, str]
+    store: str,
+    values: Mapping[str, Value],
+    typed: Mapping[str, str],
+    environ: Mapping[str, str],
 ) -> tuple[str, str]:
-    region = str(values["oss_region"]).removeprefix("oss-")
+    region = str(values["oss_region"])
+    if store == "oss":
+        region = region.removeprefix("oss-")
     if region and not _REGION.fullmatch(region):
         label = _label("oss_region", typed, environ)
         raise _refuse(f"{label}={region}: not a region; legal: a name such as cn-hangzhou")
     endpoint = str(values["oss_endpoint"])
     if not endpoint:
         if not region:
-            raise _refuse(
-                "oss_endpoint is missing: -o oss_endpoint=https://oss-REGION.aliyuncs.com, "
-                "or -o oss_region=REGION"
+            usual = (
+                "https://HOST:PORT" if store == "s3" else derive.region_endpoint("REGION", store)
             )
-        endpoint = derive.region_endpoint(region)
+            raise _refuse(
+                f"oss_endpoint is missing: -o oss_endpoint={usual}, or -o oss_region=REGION"
+            )
+        endpoint = derive.region_endpoint(region, store)
     return endpoint, region
 
 

@@ -3,6 +3,7 @@
 An ID and its secret may come from different places (an ID on the command line, its secret in
 the environment), but a passwd file always gives both. A security token belongs to temporary
 keys: it is taken with a secret from the environment, or with an ID that begins with `STS.`.
+For an S3 store the names that S3's own tools use are looked at where OSS's are not set.
 """
 
 from __future__ import annotations
@@ -16,10 +17,19 @@ from ossfs.runtime.failure import ExitStatus, UserError
 KEY_ID = "OSS_ACCESS_KEY_ID"
 KEY_SECRET = "OSS_ACCESS_KEY_SECRET"
 TOKEN = "OSS_SESSION_TOKEN"
+_OF_S3 = {
+    KEY_ID: "AWS_ACCESS_KEY_ID",
+    KEY_SECRET: "AWS_SECRET_ACCESS_KEY",
+    TOKEN: "AWS_SESSION_TOKEN",
+}
 
 
-def find(settings: KeySettings, bucket: str, environ: Mapping[str, str]) -> CredentialsProvider:
+def find(
+    settings: KeySettings, bucket: str, environ: Mapping[str, str], store: str = "oss"
+) -> CredentialsProvider:
     """Return the provider of a mount's keys; UserError with status CREDENTIALS without any."""
+    if store == "s3" and not (environ.get(KEY_ID) or environ.get(KEY_SECRET)):
+        environ = {ours: environ.get(name, "") for ours, name in _OF_S3.items()}
     if settings.passwd_file and not settings.key_secret:
         return PasswdFile(settings.passwd_file, bucket)
     key_id = settings.key_id or environ.get(KEY_ID, "").strip()

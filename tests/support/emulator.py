@@ -32,6 +32,8 @@ class EmulatorProcess:
     while it runs the directory is locked. `open_files` is how many it may have open.
     """
 
+    scheme = "oss"
+
     def __init__(
         self,
         directory: str | os.PathLike[str],

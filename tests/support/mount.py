@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from ossfs.cli import mounts
 from tests.support.emulator import EmulatorProcess
+from tests.support.weed import WeedProcess
 
 PATIENCE_S = 60.0
 """No command on a mount takes this long unless something hangs."""
@@ -62,7 +63,7 @@ def python(
 
 
 class Mount:
-    """`ossfs mount` of an emulator's bucket; use as a context manager.
+    """`ossfs mount` of a server's bucket; use as a context manager.
 
     On the way out the mount is gone, its process has ended by itself with a log that tells of no
     internal error.
@@ -70,20 +71,20 @@ class Mount:
 
     def __init__(
         self,
-        emulator: EmulatorProcess,
+        server: EmulatorProcess | WeedProcess,
         directory: Path,
         *options: str,
         bucket: str | None = None,
         prefix: str = "",
     ) -> None:
-        self.emulator = emulator
+        self.server = server
         self.path = directory / "mnt"
         self.path.mkdir(parents=True)
         self._logs = directory / "log"
         tail = f"/{prefix}" if prefix else ""
-        self.source = f"oss://{bucket or emulator.bucket}{tail}"
+        self.source = f"{server.scheme}://{bucket or server.bucket}{tail}"
         self._options = [
-            f"oss_endpoint={emulator.endpoint}",
+            f"oss_endpoint={server.endpoint}",
             f"log_dir={self._logs}",
             "log_level=debug",
             *options,
@@ -97,10 +98,10 @@ class Mount:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("OSS_")
         }
-        environment["OSS_ACCESS_KEY_ID"] = self.emulator.key_id
-        environment["OSS_ACCESS_KEY_SECRET"] = self.emulator.key_secret
-        if self.emulator.token is not None:
-            environment["OSS_SESSION_TOKEN"] = self.emulator.token
+        environment["OSS_ACCESS_KEY_ID"] = self.server.key_id
+        environment["OSS_ACCESS_KEY_SECRET"] = self.server.key_secret
+        if self.server.token is not None:
+            environment["OSS_SESSION_TOKEN"] = self.server.token
         command = [sys.executable, "-P", "-m", "ossfs", "mount", self.source, str(self.path)]
         done = subprocess.run(
             [*command, "-o", ",".join(self._options)],

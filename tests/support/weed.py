@@ -32,7 +32,9 @@ _PORTS = ("master", "volume", "filer", "s3")
 class WeedProcess:
     """`weed server -s3` with one bucket; use as a context manager."""
 
+    scheme = "s3"
     region = REGION
+    token = None
     bucket = BUCKET
     key_id = KEY_ID
     key_secret = KEY_SECRET
@@ -96,7 +98,7 @@ class WeedProcess:
             "-s3.port.lance=0",
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=1024",
-            "-volume.max=0",
+            "-volume.max=5000",  # each bucket takes seven at once
         ]
         for name, port, grpc in zip(_PORTS, ports[::2], ports[1::2], strict=True):
             command += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc}"]
