@@ -48,6 +48,9 @@ class Capabilities:
     crc64: bool = True
     """Replies carry the CRC-64/XZ of the whole object."""
     forbid_overwrite: bool = True
+    directories_linger: bool = False
+    """A directory is listed for a while after its last key has gone, unless its marker, though
+    there be none, is deleted too."""
     delete_many: int = 1_000
     list_page: int = 1_000
     """Largest page a listing can return."""

@@ -193,6 +193,9 @@ class S3Store(HttpStore):
                 raise
             self._s3_signer.region = error.region
             super().probe(prefix, deadline=deadline)
+        server = self._send("HEAD", b"", (), deadline=deadline, replay=True).headers.get("server")
+        if server is not None and server.startswith("SeaweedFS"):
+            self.capabilities = replace(self.capabilities, directories_linger=True)
 
     def head(self, key: bytes, *, full: bool = False, deadline: float) -> ObjectInfo:
         findable(key)
@@ -202,8 +205,7 @@ class S3Store(HttpStore):
             size = natural(headers["content-length"])
             mtime = http_date(headers["last-modified"])
             etag = headers["etag"].strip('"')
-        if etag.endswith("-0"):
-            # SeaweedFS: a directory of its own, above some key. No object has no parts.
+        if _is_ghost(etag):
             raise NotFound("a directory of the server's, no object", key=key)
         kind = ObjectType.MULTIPART if "-" in etag else ObjectType.NORMAL
         return ObjectInfo(
@@ -228,7 +230,13 @@ class S3Store(HttpStore):
         storable(key)
         self._check_size(key, data)
         headers = _pairs(headers_of(key, options, S3))
-        etag = self._upload(key, (), headers, data, deadline, exclusive=options.forbid_overwrite)
+        exclusive = options.forbid_overwrite
+        try:
+            etag = self._upload(key, (), headers, data, deadline, exclusive=exclusive)
+        except Exists:
+            if not self._cleared_ghost(key, deadline):
+                raise
+            etag = self._upload(key, (), headers, data, deadline, exclusive=exclusive)
         return PutReply(etag, None)
 
     def append(
@@ -389,16 +397,21 @@ class S3Store(HttpStore):
             element = SubElement(document, "Part")
             SubElement(element, "PartNumber", str(part.number))
             SubElement(element, "ETag", f'"{part.etag}"')
-        with _exclusively(forbid_overwrite):
-            etag, headers = self._changed(
-                "POST",
-                key,
-                ((b"uploadId", upload_id.encode()),),
-                [_EXCLUSIVE] if forbid_overwrite else [],
-                [getbytes(document)],
-                deadline,
-                of=key,
-            )
+        try:
+            with _exclusively(forbid_overwrite):
+                etag, headers = self._changed(
+                    "POST",
+                    key,
+                    ((b"uploadId", upload_id.encode()),),
+                    [_EXCLUSIVE] if forbid_overwrite else [],
+                    [getbytes(document)],
+                    deadline,
+                    of=key,
+                )
+        except Unavailable as error:
+            if error.status >= 500:
+                self._cleared_ghost(key, deadline)  # for the next attempt
+            raise
         _check_etag(key, headers, etag, etag_of_parts(parts))
         return PutReply(etag, None)
 
@@ -509,6 +522,23 @@ class S3Store(HttpStore):
             raise
         return etag_of(key, reply.headers, body), reply.headers
 
+    def _cleared_ghost(self, key: bytes, deadline: float) -> bool:
+        """Remove a ghost in the way of `key`; say whether there was one.
+
+        SeaweedFS keeps a directory for some time after its last key was deleted, refuses to
+        replace it exclusively and cannot complete an upload over it. Deleting its marker, which
+        does not exist, removes it if nothing is in it.
+        """
+        marker = key if key.endswith(b"/") else key + b"/"
+        try:
+            reply = self._send("HEAD", marker, (), deadline=deadline, replay=True)
+            if not _is_ghost(reply.headers.get("etag", "").strip('"')):
+                return False
+            self._send("DELETE", marker, (), deadline=deadline, replay=True).read()
+        except StoreError:
+            return False  # what the caller has met is what there is to tell
+        return True
+
     def _as_source(self, key: bytes) -> bytes:
         return f"/{self._bucket_name}/{quote_key(key)}".encode()
 
@@ -551,6 +581,11 @@ _LATE_STATUS = {
     "PreconditionFailed": 412,
 }
 """The status that an error would have had if it had been known in time."""
+
+
+def _is_ghost(etag: str) -> bool:
+    """Say whether this is SeaweedFS's own directory above some key: no object has no parts."""
+    return etag.endswith("-0")
 
 
 @contextmanager

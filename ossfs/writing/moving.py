@@ -271,6 +271,23 @@ class _Move:
         for _, level in itertools.groupby(free, _depth):
             for batch in self._batches(list(level)):
                 await self._delete(batch)
+        if self._client.capabilities.directories_linger and self._reason is None:
+            await self._delete_lingering()
+
+    async def _delete_lingering(self) -> None:
+        """Make the server forget the directories that had no marker, level by level."""
+        implied = {
+            key[: at.end()]
+            for key in self._copied
+            for at in _SLASH.finditer(key, len(self._source) - 1)
+        }
+        free = sorted(implied - self._needed - self._kept, key=_depth, reverse=True)
+        try:
+            for _, level in itertools.groupby(free, _depth):
+                for batch in self._batches(list(level)):
+                    await self._client.delete_many(batch)
+        except StoreError as error:
+            log.debug("directories under %r may be shown for a while: %s", self._source, error)
 
     def _batches(self, keys: list[bytes]) -> Iterator[list[bytes]]:
         most = self._client.capabilities.delete_many

@@ -1,4 +1,4 @@
-"""Fixtures of the model tests on real mounts: an emulator of their own, then as in tests/mount."""
+"""Fixtures of the model tests on real mounts: servers of their own, then as in tests/mount."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.mount.conftest import bucket, mount
+from tests.mount.conftest import bucket, mount, server, store, weed
 from tests.support.emulator import EmulatorProcess
 
-__all__ = ["bucket", "emulator", "mount"]
+__all__ = ["bucket", "emulator", "mount", "server", "store", "weed"]
 
 
 @pytest.fixture(scope="module")

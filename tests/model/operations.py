@@ -19,6 +19,8 @@ class Mode(NamedTuple):
     """Appendable: the object grows while it is written."""
     cached: bool = False
     """A kernel keeps pages, and answers from them after the file system has failed."""
+    filer: bool = False
+    """The server keeps keys as paths: no object is below another."""
     timeout: float = 0.0
     """attr_timeout: seconds for which a change from outside may go unnoticed."""
 

@@ -52,7 +52,13 @@ class S3Bucket:
         )
 
     def get_object(self, key: str) -> Body:
-        reply = self.client.get_object(bucket_name=self.bucket_name, object_name=key)
+        """Return an object's bytes; KeyError where there is none."""
+        try:
+            reply = self.client.get_object(bucket_name=self.bucket_name, object_name=key)
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                raise KeyError(key) from None
+            raise
         try:
             headers = {name.lower(): value for name, value in reply.headers.items()}
             return Body(reply.read(), headers)
@@ -71,17 +77,16 @@ class S3Bucket:
             {name.lower(): value for name, value in (told.metadata or {}).items()},
         )
 
-    def object_exists(self, key: str) -> bool:
-        try:
-            self.head_object(key)
-        except S3Error as error:
-            if error.code in ("NoSuchKey", "NotFound"):
-                return False
-            raise
-        return True
-
     def delete_object(self, key: str) -> None:
         self.client.remove_object(bucket_name=self.bucket_name, object_name=key)
+
+    def sweep(self, key: str) -> None:
+        """Remove the directories that SeaweedFS keeps for a while above a key that was deleted."""
+        while "/" in key.rstrip("/"):
+            key = key.rstrip("/").rpartition("/")[0] + "/"
+            if any(self.keys(key)):
+                return
+            self.delete_object(key)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         for entry in self.client.list_objects(
@@ -99,6 +104,13 @@ class S3Bucket:
             etag = reply.headers["etag"].strip('"')
             assert "-" in etag or etag == hashlib.md5(reply.data).hexdigest()
         return found
+
+    def uploads(self) -> int:
+        """Return how many multipart uploads are in progress; minio's own list is not public."""
+        reply = self.client._execute(
+            method="GET", bucket_name=self.bucket_name, query_params={"uploads": ""}
+        )
+        return reply.data.count(b"<Upload>")
 
     def crc64(self, key: str) -> int:
         """Read an object and return its CRC."""
