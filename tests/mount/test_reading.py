@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import oss2
@@ -17,6 +18,7 @@ from ossfs.emulator.storage import Storage
 from tests.mount.conftest import MountMaker
 from tests.support.emulator import EmulatorProcess
 from tests.support.mount import Mount, drop_caches, python, run
+from tests.support.weed import WeedProcess
 
 MIB = 1 << 20
 
@@ -62,11 +64,34 @@ def emulator_of_source(source: Path, tmp_path_factory: pytest.TempPathFactory) -
         yield emulator  # type: ignore[misc]
 
 
-@pytest.fixture(params=["raised", "pushed"])
+@pytest.fixture(scope="module")
+def weed_of_source(source: Path, weed: WeedProcess) -> WeedProcess:
+    """SeaweedFS with the source tree, put there by minio."""
+    client = weed.client()
+    weed.make_bucket("source")
+
+    def put(file: Path) -> None:
+        client.fput_object(
+            bucket_name="source",
+            object_name=str(file.relative_to(source)),
+            file_path=str(file),
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, [path for path in source.rglob("*") if path.is_file()]))
+    return weed
+
+
+@pytest.fixture(params=["raised", "pushed", "s3"])
 def tree(
     request: pytest.FixtureRequest, emulator_of_source: EmulatorProcess, tmp_path: Path
 ) -> Path:
-    """The source tree mounted, with readahead raised or with pages pushed."""
+    """The source tree mounted, with readahead raised or with pages pushed, or from SeaweedFS."""
+    if request.param == "s3":
+        weed = request.getfixturevalue("weed_of_source")
+        with Mount(weed, tmp_path / "tree", bucket="source") as mounted:
+            yield mounted.path  # type: ignore[misc]
+        return
     pushed = request.param == "pushed"
     option = "read_ahead_kb=0" if pushed else "read_ahead_kb=8192"
     with Mount(emulator_of_source, tmp_path / "tree", option) as mounted:
