@@ -1,0 +1,106 @@
+"""A bucket that s3fs or rclone has written reads right through ours, and the reverse."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mount.conftest import MountMaker
+from tests.support.mount import run
+from tests.support.peers import Peer, peers_on
+from tests.support.s3_bucket import S3Bucket
+from tests.support.weed import WeedProcess
+
+TIME = 1_234_567_890
+
+
+@pytest.fixture
+def store() -> str:
+    return "s3"
+
+
+@pytest.fixture(params=["s3fs", "rclone"])
+def peer(
+    request: pytest.FixtureRequest, weed: WeedProcess, bucket: S3Bucket, tmp_path: Path
+) -> Iterator[Peer]:
+    with peers_on(weed, bucket.bucket_name, tmp_path / "peer")[request.param]() as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Files on both sides of one part, odd names, an empty directory, one time for all."""
+    top = tmp_path / "source"
+    numbers = random.Random(11)
+    for name, size in {
+        "empty": 0,
+        "small": 17,
+        "a b+c%41#.txt": 4_096,
+        "größe": 100_000,
+        "deep/er/large": 21_000_000,
+    }.items():
+        file = top / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(numbers.randbytes(size))
+    (top / "nothing in it").mkdir()
+    for path in top.rglob("*"):
+        os.utime(path, (TIME, TIME))
+    return top
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a tree with the times of its files; of directories s3fs cannot set one here."""
+    run("cp", "-r", f"{source}/.", target)
+    for path in source.rglob("*"):
+        if path.is_file():
+            os.utime(target / path.relative_to(source), (TIME, TIME))
+
+
+def test_what_another_wrote_reads_right(mount: MountMaker, peer: Peer, source: Path) -> None:
+    if peer.name == "rclone":  # which keeps an empty directory to itself
+        (source / "nothing in it").rmdir()
+    copy(source, peer.path)
+    peer.settle()
+    ours = mount("preserve_mtime=true").path
+    run("diff", "-r", source, ours)
+    for name in ("small", "a b+c%41#.txt", "deep/er/large"):
+        assert (ours / name).stat().st_mtime == TIME, name
+
+
+def test_what_ours_wrote_reads_right_elsewhere(mount: MountMaker, peer: Peer, source: Path) -> None:
+    mounted = mount("preserve_mtime=true")
+    copy(source, mounted.path)
+    mounted.unmount()
+    run("diff", "-r", source, peer.path)
+    assert (peer.path / "nothing in it").is_dir()
+    for name in ("small", "a b+c%41#.txt", "deep/er/large"):
+        assert (peer.path / name).stat().st_mtime == TIME, name
+
+
+def test_what_another_removed_and_replaced_is_so_for_ours(
+    mount: MountMaker, peer: Peer, bucket: S3Bucket
+) -> None:
+    ours = mount("attr_timeout=0").path
+    (ours / "d").mkdir()
+    (ours / "d" / "f").write_bytes(b"ours")
+    assert (peer.path / "d" / "f").read_bytes() == b"ours"
+    (peer.path / "d" / "f").write_bytes(b"theirs, longer")
+    peer.settle()
+    assert (ours / "d" / "f").read_bytes() == b"theirs, longer"
+    (peer.path / "d" / "f").unlink()
+    peer.settle()
+    assert not (ours / "d" / "f").exists()
+    assert os.listdir(ours / "d") == []
+
+
+def test_a_symlink_of_s3fs_is_a_file_that_holds_its_target(
+    mount: MountMaker, weed: WeedProcess, bucket: S3Bucket, tmp_path: Path
+) -> None:
+    with peers_on(weed, bucket.bucket_name, tmp_path / "peer")["s3fs"]() as peer:
+        (peer.path / "link").symlink_to("elsewhere")
+        peer.settle()
+    assert (mount().path / "link").read_bytes() == b"elsewhere"
