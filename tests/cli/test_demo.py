@@ -35,6 +35,15 @@ def test_the_demo_works_and_leaves_nothing(ossfs: Ossfs, scratch: Path) -> None:
     assert nothing_left(scratch)
 
 
+def test_the_demo_works_on_seaweedfs_too(ossfs: Ossfs, scratch: Path) -> None:
+    reply = ossfs("demo", "--store", "s3", TMPDIR=str(scratch))
+    assert reply.status == 0, reply.stdout + reply.stderr
+    assert "ossfs mount s3://" in reply.stdout
+    assert "every byte is right" in reply.stdout
+    assert reply.stderr == ""
+    assert nothing_left(scratch)
+
+
 def test_a_kept_demo_stays_until_the_printed_command_ends_it(ossfs: Ossfs, scratch: Path) -> None:
     reply = ossfs("demo", "--keep", TMPDIR=str(scratch))
     ending = reply.stdout.rpartition("To end it: ")[2].strip()

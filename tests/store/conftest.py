@@ -122,9 +122,10 @@ class Timely:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = metafunc.config.getoption("--store") or STORES
-    unknown = set(chosen) - set(STORES)
+    unknown = set(chosen) - {*STORES, "oss"}
     if unknown:
         raise pytest.UsageError(f"no such store: {', '.join(unknown)}; known: {', '.join(STORES)}")
+    chosen = [name for name in chosen if name in STORES]
     if "store" in metafunc.fixturenames:
         metafunc.parametrize("store", chosen, indirect=True, scope="session")
     elif "served" in metafunc.fixturenames:

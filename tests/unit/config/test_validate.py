@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -497,3 +498,55 @@ def test_a_secret_on_its_command_line_is_warned_of_as_well() -> None:
     assert (made.keys.key_id, made.keys.key_secret) == ("me", "hunter2")
     assert len(made.notes) == 1
     assert "hunter2" not in made.notes[0] + repr(made)
+
+
+S3 = "oss_endpoint=http://127.0.0.1:8333"
+
+
+def of_s3(*options: str, source: str = "s3://my.bucket/p") -> MountOptions:
+    return resolve(scan([source, "/mnt", "-o", ",".join(options)]), {}, ROOT).options
+
+
+def test_a_bucket_of_s3_is_named_by_its_scheme_or_by_an_option() -> None:
+    options = of_s3(S3)
+    assert (options.store, options.bucket, options.oss_bucket_prefix) == ("s3", "my.bucket", "p")
+    assert options.source == "s3://my.bucket/p"
+    assert of_s3(S3, "store=s3", source="my.bucket:/p") == options
+    assert of_s3(S3, source="oss://bucket").store == "oss"
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        (S3, True),
+        ("oss_region=eu-west-1", False),
+        ("oss_endpoint=https://s3.oss-cn-hangzhou.aliyuncs.com", False),
+        (f"{S3},path_style=false", False),
+        ("oss_region=eu-west-1,path_style", True),
+    ],
+)
+def test_an_s3_bucket_stands_in_the_path_unless_its_cloud_wants_it_in_the_host(
+    option: str, expected: bool
+) -> None:
+    assert of_s3(option).path_style is expected
+
+
+def test_a_region_of_s3_names_amazons_endpoint() -> None:
+    assert of_s3("oss_region=eu-west-1").oss_endpoint == "https://s3.eu-west-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("options", "source", "said"),
+    [
+        ((S3, "store=oss"), "s3://bucket", "the store is given twice"),
+        ((S3, "store=gcs"), "bucket", "legal: oss or s3"),
+        ((S3, "enable_symlink"), "s3://bucket", "enable_symlink takes OSS"),
+        ((S3, "enable_appendable_object"), "s3://bucket", "enable_appendable_object takes OSS"),
+        (("ro",), "s3://bucket", "oss_endpoint=https://HOST"),
+        ((S3,), "s3://Bucket", "letters, digits, dots and hyphens"),
+    ],
+)
+def test_what_does_not_fit_s3_is_refused(options: tuple[str, ...], source: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        of_s3(*options, source=source)
+    assert caught.value.status == ExitStatus.USAGE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ossfs.credentials import KeySettings
+from ossfs.credentials import Credentials, KeySettings
 from ossfs.credentials.environment import find
 from ossfs.credentials.passwd import PasswdFile, load
 from ossfs.runtime.failure import ExitStatus, UserError
@@ -195,3 +195,16 @@ def test_the_secrets_of_exchanged_keys_are_known_and_those_of_lately_not_forgott
         assert provider.refresh()
     assert provider.secrets()[:2] == ("secret-99", "secret-98")
     assert len(provider.secrets()) < 50
+
+
+def test_the_names_of_s3s_tools_are_looked_at_for_s3_alone() -> None:
+    environ = {
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "token",
+    }
+    assert find(KeySettings(), "b", environ, "s3").get() == Credentials("id", "secret", "token")
+    with pytest.raises(UserError):
+        find(KeySettings(), "b", environ)
+    ours = environ | {"OSS_ACCESS_KEY_ID": "our id", "OSS_ACCESS_KEY_SECRET": "our secret"}
+    assert find(KeySettings(), "b", ours, "s3").get() == Credentials("our id", "our secret")

@@ -17,7 +17,9 @@ from ossfs.store.api import (
     MARK,
     Capabilities,
     Expected,
+    ObjectInfo,
     PutOptions,
+    PutReply,
     UploadPart,
 )
 from ossfs.store.client import StoreClient
@@ -39,6 +41,7 @@ from ossfs.store.faulty import FaultyStore
 from ossfs.store.memory import MemoryStore
 from ossfs.store.plan import CorruptCrc, Fault, Hang, LoseReply, Raise, Rule
 from ossfs.store.runner import InlineRunner
+from ossfs.store.settle import a_completion
 from ossfs.store.wire import uploaded
 
 DOWN = Unavailable("down", status=503, code="ServiceUnavailable")
@@ -725,3 +728,17 @@ def test_an_upload_whose_reply_has_another_checksum_names_its_etag():
     with pytest.raises(Corrupt) as raised:
         uploaded(b"k", headers, b"", 6)
     assert raised.value.etag == "E"
+
+
+def test_where_no_crc_is_known_an_etag_that_only_these_bytes_have_tells_our_upload() -> None:
+    ours = a_completion(Expected(9, None, etag="abc-2"), exclusive=False)
+    ours.failed(DOWN)
+    assert ours.settled(ObjectInfo(9, 0, "abc-2")) == PutReply("abc-2", None)
+    assert ours.settled(ObjectInfo(9, 0, "abd-2")) is None
+    assert ours.settled(ObjectInfo(8, 0, "abc-2")) is None
+    unknown = a_completion(Expected(9, None), exclusive=False)
+    unknown.failed(DOWN)
+    assert unknown.settled(ObjectInfo(9, 0, "abc-2")) is None
+    exclusive = a_completion(Expected(9, None, etag="abc-2"), exclusive=True)
+    exclusive.failed(DOWN)
+    assert exclusive.settled(ObjectInfo(9, 0, "abc-2")) is None
