@@ -10,6 +10,7 @@ found right. Every method may run in any number of threads.
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +24,12 @@ from ossfs.store.exchange import Exchange, Refusal, Unsuited
 from ossfs.store.reply import BODYLESS, Headers, Reply, natural
 from ossfs.store.signing import Pairs, Signer, encode_query
 from ossfs.store.transport import Transport
-from ossfs.store.wire import checked_head, checked_range, findable, is_text, range_lines
+from ossfs.store.wire import checked_head, checked_range, findable, is_text, range_lines, storable
 
 USER_AGENT = "ossfs/0.1"
 _ERROR_BODY = 64 * 1024
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
+"""What an XML document cannot hold, and CR, which a parser turns into LF."""
 
 
 class HttpStore(ABC):
@@ -55,6 +58,10 @@ class HttpStore(ABC):
         conditional: bool,
     ) -> StoreError:
         """Say what a reply that is no success means; `conditional`: it was to hold If-Match."""
+
+    @abstractmethod
+    def delete(self, key: bytes, *, deadline: float) -> None:
+        """Remove an object; a missing one is no error."""
 
     @abstractmethod
     def _quoted(self, key: bytes) -> str:
@@ -257,11 +264,21 @@ class HttpStore(ABC):
         if size > self.capabilities.maximum_copy_part:
             raise TooLarge(f"a part of {size} bytes is too large to copy", key=key)
 
-    def _check_number_of_keys(self, keys: Sequence[bytes]) -> None:
+    def _deleted_together(self, keys: Sequence[bytes], deadline: float) -> list[str]:
+        """Return the keys that one request can name; the others are deleted one by one."""
         if len(keys) > self.capabilities.delete_many:
             raise Invalid(
                 f"{len(keys)} keys in one delete of at most {self.capabilities.delete_many}"
             )
+        names = []
+        for key in keys:
+            storable(key)
+            name = key.decode()
+            if _NOT_IN_XML.search(name):
+                self.delete(key, deadline=deadline)
+            else:
+                names.append(name)
+        return names
 
 
 def check_order(key: bytes, numbers: Sequence[int]) -> None:

@@ -16,7 +16,6 @@ in oss2's depths (deadline, key) travels in a thread-local.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,9 +64,6 @@ from ossfs.store.wire import (
     storable,
     uploaded,
 )
-
-_NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
-"""What an XML document cannot hold, and CR, which a parser turns into LF."""
 
 # oss2 formats requests, headers included, for its loggers whether or not anybody listens: keep
 # what would hold a token out of every log.
@@ -221,15 +217,7 @@ class OssStore(HttpStore):
             return
 
     def delete_many(self, keys: Sequence[bytes], *, deadline: float) -> None:
-        self._check_number_of_keys(keys)
-        names = []
-        for key in keys:
-            storable(key)
-            name = key.decode()
-            if _NOT_IN_XML.search(name):
-                self.delete(key, deadline=deadline)
-            else:
-                names.append(name)
+        names = self._deleted_together(keys, deadline)
         if not names:
             return
         with self._calling(b"", deadline, replay=True):

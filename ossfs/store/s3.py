@@ -19,7 +19,6 @@ Invariant: an upload returns only when the bytes that the server has are those t
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 import xml.etree.ElementTree as ElementTree
 from base64 import b64encode
@@ -84,8 +83,6 @@ from ossfs.store.wire import (
 )
 
 DEFAULT_REGION = "us-east-1"
-_NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
-"""What an XML document cannot hold, and CR, which a parser turns into LF."""
 
 CAPABILITIES = Capabilities(
     minimum_part=5 * 1024**2,
@@ -293,15 +290,7 @@ class S3Store(HttpStore):
             return
 
     def delete_many(self, keys: Sequence[bytes], *, deadline: float) -> None:
-        self._check_number_of_keys(keys)
-        names = []
-        for key in keys:
-            storable(key)
-            name = key.decode()
-            if _NOT_IN_XML.search(name):
-                self.delete(key, deadline=deadline)
-            else:
-                names.append(name)
+        names = self._deleted_together(keys, deadline)
         if not names:
             return
         body = marshal(DeleteRequest([DeleteObject(name) for name in names]))
