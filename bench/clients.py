@@ -106,6 +106,12 @@ class Bench:
             for number in range(self.scale.each)
         )
 
+    def prepare(self, turn: str) -> None:
+        """Put what a turn renames and removes, before the mount: rclone remembers directories."""
+        for directory in ("old", "gone"):
+            count = self.scale.names
+            self.put_many((f"{directory}-{turn}/{number:05d}", b"x") for number in range(count))
+
     def put_many(self, objects: Iterator[tuple[str, bytes]]) -> None:
         def put(one: tuple[str, bytes]) -> None:
             self.store.put(one[0].encode(), [one[1]], deadline=soon())
@@ -209,7 +215,6 @@ def counted(command: Sequence[str | Path], wanted: int) -> float:
 def rename_all(bench: Bench, served: Served, turn: str) -> float:
     count = bench.scale.names
     old, new = f"old-{turn}", f"new-{turn}"
-    bench.put_many((f"{old}/{number:05d}", b"x") for number in range(count))
     os.stat(served.path / old)
     begun = time.perf_counter()
     os.rename(served.path / old, served.path / new)
@@ -223,7 +228,6 @@ def rename_all(bench: Bench, served: Served, turn: str) -> float:
 def remove_all(bench: Bench, served: Served, turn: str) -> float:
     count = bench.scale.names
     directory = f"gone-{turn}"
-    bench.put_many((f"{directory}/{number:05d}", b"x") for number in range(count))
     os.stat(served.path / directory)
     begun = time.perf_counter()
     subprocess.run(["rm", "-r", served.path / directory], check=True, timeout=600)
@@ -320,6 +324,7 @@ def main() -> None:
             for number in range(given.runs):
                 curls.append(with_curl(bench, served_from))
                 for client in clients[:: -1 if number % 2 else 1]:
+                    bench.prepare(f"{client}-{number}")
                     with mounted(bench, client, Path(name) / f"{number}") as served:
                         for work, (_, run) in WORKS.items():
                             drop_caches()

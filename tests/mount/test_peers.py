@@ -27,7 +27,9 @@ def store() -> str:
 def peer(
     request: pytest.FixtureRequest, weed: WeedProcess, bucket: S3Bucket, tmp_path: Path
 ) -> Iterator[Peer]:
-    with peers_on(weed, bucket.bucket_name, tmp_path / "peer")[request.param]() as mounted:
+    with peers_on(weed, bucket.bucket_name, tmp_path / "peer", attentive=True)[
+        request.param
+    ]() as mounted:
         yield mounted
 
 
@@ -100,7 +102,7 @@ def test_what_another_removed_and_replaced_is_so_for_ours(
 def test_a_symlink_of_s3fs_is_a_file_that_holds_its_target(
     mount: MountMaker, weed: WeedProcess, bucket: S3Bucket, tmp_path: Path
 ) -> None:
-    with peers_on(weed, bucket.bucket_name, tmp_path / "peer")["s3fs"]() as peer:
+    with peers_on(weed, bucket.bucket_name, tmp_path / "peer", attentive=True)["s3fs"]() as peer:
         (peer.path / "link").symlink_to("elsewhere")
         peer.settle()
     assert (mount().path / "link").read_bytes() == b"elsewhere"

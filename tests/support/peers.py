@@ -80,10 +80,13 @@ class Peer:
             process.wait()
 
 
-def peers_on(server: WeedProcess, bucket: str, directory: Path) -> dict[str, Callable[[], Peer]]:
+def peers_on(
+    server: WeedProcess, bucket: str, directory: Path, *, attentive: bool = False
+) -> dict[str, Callable[[], Peer]]:
     """Return makers of mounts of `bucket` below `directory`, by the program's name.
 
-    Each with its defaults, but that what others change is seen at once where it can be asked for.
+    Each with its defaults; `attentive` ones see at once what others change, and rclone keeps
+    files on disk while they are written, as it must for more than a stream.
     """
     directory.mkdir(parents=True, exist_ok=True)
 
@@ -92,7 +95,8 @@ def peers_on(server: WeedProcess, bucket: str, directory: Path) -> dict[str, Cal
         keys.write_text(f"{server.key_id}:{server.key_secret}\n")
         keys.chmod(0o600)
         options = f"url={server.endpoint},use_path_request_style,passwd_file={keys}"
-        options += ",stat_cache_expire=1"
+        if attentive:
+            options += ",stat_cache_expire=1"
         path = directory / "s3fs"
         return Peer("s3fs", ["s3fs", bucket, str(path), "-f", "-o", options], path, _plain(), 0.0)
 
@@ -108,9 +112,9 @@ def peers_on(server: WeedProcess, bucket: str, directory: Path) -> dict[str, Cal
             "RCLONE_CACHE_DIR": str(directory / "rclone-cache"),
         }
         path = directory / "rclone"
-        command = ["rclone", "mount", f"s3:{bucket}", str(path)]
-        command += ["--vfs-cache-mode=writes", "--dir-cache-time=0s", "--vfs-write-back=0s"]
-        command += ["--allow-other"]
+        command = ["rclone", "mount", f"s3:{bucket}", str(path), "--allow-other"]
+        if attentive:
+            command += ["--vfs-cache-mode=writes", "--dir-cache-time=0s", "--vfs-write-back=0s"]
         # It uploads after close, in its own time.
         return Peer("rclone", command, path, _plain() | settings, 2.0)
 
