@@ -42,6 +42,14 @@ def region_endpoint(region: str, store: str) -> str:
     )
 
 
+def upload_concurrency(store: str) -> int:
+    """Return how many parts may be uploaded at once where nobody has said so.
+
+    ossfs 2.0's 64; SeaweedFS on the same two cores takes 1.3 times as long with 64 as with 16.
+    """
+    return 16 if store == "s3" else 64
+
+
 def path_style(store: str, endpoint: str) -> bool:
     """Say whether a bucket belongs into the path where nobody has said so.
 

@@ -92,6 +92,7 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
         "oss_endpoint": endpoint,
         "oss_region": region,
         "path_style": _path_style(store, endpoint, values),
+        "upload_concurrency": values["upload_concurrency"] or derive.upload_concurrency(store),
         "allow_other": allow_other,
         "uid": host.uid if values["uid"] == "" else values["uid"],
         "gid": host.gid if values["gid"] == "" else values["gid"],

@@ -15,6 +15,16 @@ import pytest
 
 from tests.mount.conftest import MountMaker
 from tests.support.mount import run
+from tests.support.s3_bucket import S3Bucket
+
+Bucket = oss2.Bucket | S3Bucket
+
+
+@pytest.fixture(params=["oss", "s3"])
+def store(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
 
 WRITER = """
 import os, random, sys
@@ -45,7 +55,7 @@ except OSError:
 
 @pytest.mark.parametrize("staged", [False, True], ids=["sequential", "staged"])
 def test_after_kill_9_everything_that_was_promised_is_there(
-    bucket: oss2.Bucket, mount: MountMaker, tmp_path: Path, staged: bool
+    bucket: Bucket, mount: MountMaker, tmp_path: Path, staged: bool
 ) -> None:
     rng = random.Random(seed := int(os.environ.get("OSSFS_SEED", time.time())))
     print(f"OSSFS_SEED={seed}")
@@ -91,7 +101,7 @@ def test_after_kill_9_everything_that_was_promised_is_there(
 
 
 def test_what_was_acknowledged_early_is_uploaded_by_the_next_mount(
-    bucket: oss2.Bucket, mount: MountMaker, tmp_path: Path
+    bucket: Bucket, mount: MountMaker, tmp_path: Path
 ) -> None:
     (tmp_path / "stage").mkdir()
     mounted = mount(f"temp_dir={tmp_path / 'stage'}", "ignore_fsync=true")

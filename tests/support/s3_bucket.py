@@ -77,6 +77,9 @@ class S3Bucket:
             {name.lower(): value for name, value in (told.metadata or {}).items()},
         )
 
+    def object_exists(self, key: str) -> bool:
+        return key in self.keys(key)
+
     def delete_object(self, key: str) -> None:
         self.client.remove_object(bucket_name=self.bucket_name, object_name=key)
 

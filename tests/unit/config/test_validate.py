@@ -550,3 +550,9 @@ def test_what_does_not_fit_s3_is_refused(options: tuple[str, ...], source: str, 
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         of_s3(*options, source=source)
     assert caught.value.status == ExitStatus.USAGE
+
+
+def test_s3_gets_fewer_parts_at_once_unless_somebody_says_otherwise() -> None:
+    assert of_s3(S3).upload_concurrency == 16
+    assert of_s3(S3, "upload_concurrency=64").upload_concurrency == 64
+    assert of_s3(S3, source="oss://bucket").upload_concurrency == 64
