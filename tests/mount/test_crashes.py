@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import oss2
 import pytest
 
 from tests.mount.conftest import MountMaker
-from tests.support.mount import run
+from tests.support.mount import run, wait_until
 from tests.support.s3_bucket import S3Bucket
 
 Bucket = oss2.Bucket | S3Bucket
@@ -53,6 +54,10 @@ except OSError:
 """
 
 
+def some_promise(manifests: list[Path]) -> bool:
+    return any(manifest.exists() and manifest.stat().st_size for manifest in manifests)
+
+
 @pytest.mark.parametrize("staged", [False, True], ids=["sequential", "staged"])
 def test_after_kill_9_everything_that_was_promised_is_there(
     bucket: Bucket, mount: MountMaker, tmp_path: Path, staged: bool
@@ -78,6 +83,8 @@ def test_after_kill_9_everything_that_was_promised_is_there(
             )
             for number, manifest in enumerate(manifests)
         ]
+        # SeaweedFS takes its time for the first object of a bucket.
+        wait_until(partial(some_promise, manifests), 30.0)
         time.sleep(rng.uniform(1.0, 2.0))
         pending += mounted.statistics()["unsaved_files"]
         os.kill(mounted.pid, signal.SIGKILL)
