@@ -60,8 +60,7 @@ def start(
 
     `more` are further flags of `weed server`. Its log is weed.log in the directory.
     """
-    data = directory / "data"
-    data.mkdir(parents=True, exist_ok=True)
+    (directory / "data").mkdir(parents=True, exist_ok=True)
     identity = {
         "name": "ossfs",
         "credentials": [{"accessKey": key_id, "secretKey": key_secret}],
@@ -74,13 +73,13 @@ def start(
     command = ["setpriv", "--pdeathsig=KILL"] if tied else []
     command += [
         _program(),
-        f"-logdir={directory}",
+        "-logdir=.",
         "server",
         "-s3",
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
-        f"-dir={data}",
-        f"-s3.config={config}",
+        "-dir=data",  # relative: it takes a comma for the end of a path
+        f"-s3.config={config.name}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-master.telemetry=false",

@@ -126,7 +126,7 @@ def parse_page(body: bytes, dialect: Dialect = OSS) -> ListPage:
     return page if page is not None else parse_page_strictly(body, dialect)
 
 
-def _parse_quickly(body: bytes, dialect: Dialect) -> ListPage | None:
+def _parse_quickly(body: bytes, dialect: Dialect = OSS) -> ListPage | None:
     """Return the page, or None where the reply is not laid out as the known servers do it.
 
     The entries are cut out of the page, and the directories; each lot leaves one mark behind. The

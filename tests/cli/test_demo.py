@@ -36,7 +36,8 @@ def test_the_demo_works_and_leaves_nothing(ossfs: Ossfs, scratch: Path) -> None:
 
 
 def test_the_demo_works_on_seaweedfs_too(ossfs: Ossfs, scratch: Path) -> None:
-    reply = ossfs("demo", "--store", "s3", TMPDIR=str(scratch))
+    command = ossfs.command("demo", "--store", "s3")
+    reply = ossfs.run(command, limit_s=60.0, TMPDIR=str(scratch))
     assert reply.status == 0, reply.stdout + reply.stderr
     assert "ossfs mount s3://" in reply.stdout
     assert "every byte is right" in reply.stdout

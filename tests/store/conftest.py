@@ -41,11 +41,6 @@ EXCLUDED = {
         "test_the_order_is_that_of_the_bytes": FILER
         + "a/ is listed where a would be, before a-; and there is no a beside a/",
         "test_a_token_of_nowhere_is_invalid": "SeaweedFS takes any text for a token: a key",
-        "test_a_bucket_that_is_not_there_is_no_bucket_and_no_absence[head-s3]": "S3 answers a HEAD"
-        " without a body: a missing bucket looks like a missing object",
-        "test_a_bucket_that_is_not_there_is_no_bucket_and_no_absence[head full-s3]": "as for head",
-        "test_a_bucket_that_is_not_there_is_no_bucket_and_no_absence[get_symlink"
-        "-s3]": "as for head",
         "test_a_part_sent_again_replaces_the_earlier_one": "SeaweedFS completes by the ETag of"
         " a part that was replaced, too",
         "test_an_upload_that_is_over_is_no_upload": "SeaweedFS answers who completes an upload"
@@ -206,7 +201,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Callable[..., Timely]]:
 
     def one(**other: Any) -> Timely:
         made.append(make(**other))
-        return Timely(made[-1])
+        return Timely(made[-1], request.param)
 
     yield one
     for each in made:

