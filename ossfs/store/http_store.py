@@ -13,10 +13,12 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Protocol
 
+from ossfs.credentials import CredentialsProvider
 from ossfs.store.api import Buffer, Capabilities, GetReply, ListPage
 from ossfs.store.endpoint import Endpoint
 from ossfs.store.errors import Invalid, NotFound, StoreError, TooLarge, Unavailable
@@ -32,6 +34,23 @@ _NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 """What an XML document cannot hold, and CR, which a parser turns into LF."""
 
 
+class ErrorTable(Protocol):
+    """What a protocol's answers mean; see `oss_errors.error_of`."""
+
+    def __call__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        key: bytes,
+        bucket: str,
+        head: bool,
+        temporary_keys: bool,
+        conditional: bool,
+    ) -> StoreError: ...
+
+
 class HttpStore(ABC):
     """One bucket behind a server; the part of `api.Store` that protocols share."""
 
@@ -39,25 +58,32 @@ class HttpStore(ABC):
     """Signed headers of a ranged GET."""
 
     def __init__(
-        self, place: Endpoint, signer: Signer, transport: Transport, capabilities: Capabilities
+        self,
+        bucket: str,
+        place: Endpoint,
+        credentials: CredentialsProvider,
+        signer: Signer,
+        error_of: ErrorTable,
+        capabilities: Capabilities,
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        proxy: str,
+        user_agent: str,
     ) -> None:
         self.capabilities = capabilities
+        self._bucket_name = bucket
+        self._credentials = credentials
         self._path = place.path
         self._signer = signer
-        self._transport = transport
-
-    @abstractmethod
-    def _meaning(
-        self,
-        method: str,
-        status: int,
-        headers: Headers,
-        body: bytes,
-        key: bytes,
-        *,
-        conditional: bool,
-    ) -> StoreError:
-        """Say what a reply that is no success means; `conditional`: it was to hold If-Match."""
+        self._error_of = error_of
+        self._transport = Transport(
+            place.origin,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            proxy=proxy,
+            user_agent=user_agent,
+        )
 
     @abstractmethod
     def delete(self, key: bytes, *, deadline: float) -> None:
@@ -243,6 +269,28 @@ class HttpStore(ABC):
         body = reply.read(_ERROR_BODY)
         return self._meaning(
             reply.method, reply.status, reply.headers, body, key, conditional=conditional
+        )
+
+    def _meaning(
+        self,
+        method: str,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        key: bytes,
+        *,
+        conditional: bool,
+    ) -> StoreError:
+        """Say what a reply that is no success means; `conditional`: it was to hold If-Match."""
+        return self._error_of(
+            status,
+            headers,
+            body,
+            key=key,
+            bucket=self._bucket_name,
+            head=method == "HEAD",
+            temporary_keys=bool(self._credentials.get().token),
+            conditional=conditional,
         )
 
     def _check_size(self, key: bytes, data: Sequence[Buffer]) -> None:

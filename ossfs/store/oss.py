@@ -43,16 +43,14 @@ from ossfs.store.errors import (
     Invalid,
     NotFound,
     NoUpload,
-    StoreError,
     Unavailable,
 )
 from ossfs.store.http_store import USER_AGENT, HttpStore, check_order, reading
 from ossfs.store.listing import parse_page
 from ossfs.store.oss2_session import NOWHERE, Call, ProviderForOss2, Session
 from ossfs.store.oss_errors import error_of
-from ossfs.store.reply import Headers, Reply, natural
+from ossfs.store.reply import Reply, natural
 from ossfs.store.signing import Pairs, make_signer, quote_key
-from ossfs.store.transport import Transport
 from ossfs.store.wire import (
     OSS,
     crc_of,
@@ -61,6 +59,7 @@ from ossfs.store.wire import (
     http_date,
     is_text,
     metadata_in,
+    pairs_of,
     storable,
     uploaded,
 )
@@ -92,19 +91,20 @@ class OssStore(HttpStore):
         """Signatures are V4 where `region` is set, else V1; nothing is sent yet."""
         region = region.removeprefix("oss-")
         place = Endpoint.parse(endpoint, bucket, path_style=path_style)
-        self._bucket_name = bucket
-        self._credentials = credentials
-        transport = Transport(
-            place.origin,
+        super().__init__(
+            bucket,
+            place,
+            credentials,
+            make_signer(credentials, bucket, region, wall),
+            error_of,
+            Capabilities(),
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             proxy=proxy,
             user_agent=user_agent,
         )
-        signer = make_signer(credentials, bucket, region, wall)
-        super().__init__(place, signer, transport, Capabilities())
         provider = ProviderForOss2(credentials)
-        self._session = Session(transport, place.path, self._error)
+        self._session = Session(self._transport, place.path, self._error)
         self._oss2 = oss2.Bucket(
             oss2.ProviderAuthV4(provider) if region else oss2.ProviderAuth(provider),
             NOWHERE,
@@ -158,10 +158,7 @@ class OssStore(HttpStore):
     ) -> PutReply:
         storable(key)
         self._check_size(key, data)
-        headers = [
-            (name.lower().encode(), value.encode())
-            for name, value in headers_of(key, options, OSS).items()
-        ]
+        headers = pairs_of(headers_of(key, options, OSS))
         reply, crc = self._upload(
             key, (), headers, data, deadline, replay=not options.forbid_overwrite
         )
@@ -386,27 +383,6 @@ class OssStore(HttpStore):
 
     def _page(self, body: bytes) -> ListPage:
         return parse_page(body)
-
-    def _meaning(
-        self,
-        method: str,
-        status: int,
-        headers: Headers,
-        body: bytes,
-        key: bytes,
-        *,
-        conditional: bool,
-    ) -> StoreError:
-        return error_of(
-            status,
-            headers,
-            body,
-            key=key,
-            bucket=self._bucket_name,
-            head=method == "HEAD",
-            temporary_keys=bool(self._credentials.get().token),
-            conditional=conditional,
-        )
 
 
 @contextmanager

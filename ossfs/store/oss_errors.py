@@ -87,8 +87,8 @@ _NO_SUCH_BUCKET = "0015-00000101"
 _WRONG_REGION = "Invalid signing region"
 """How the message begins in which OSS refuses the region of a V4 signature (its
 x-oss-ec is 0002-00000226; aliyun/alibabacloud-oss-go-sdk-v2 issue 29)."""
-_HOST = re.compile(r"[0-9A-Za-z.-]+(:[0-9]+)?")
-THROTTLED = re.compile(
+HOST = re.compile(r"[0-9A-Za-z.-]+(:[0-9]+)?")
+_THROTTLED = re.compile(
     "QpsLimitExceeded|RateLimitExceeded|RequestLimitExceeded|Throttl|^SlowDown$|^ServiceBusy$"
 )
 BY_STATUS: dict[int, type[StoreError]] = {
@@ -159,26 +159,44 @@ def _kind_of(
     status: int, reply: ErrorReply, from_oss: bool, temporary_keys: bool, conditional: bool
 ) -> type[StoreError]:
     code = reply.code
-    if status == 416 and conditional:
-        # The version that was asked for is longer than this; OSS may look at the range first.
-        return Changed
-    if THROTTLED.search(code):
-        return Throttled
-    if status >= 500:
-        return Unavailable
-    if status == 404:
-        if not (from_oss and code):
-            return Unavailable
-        # NoSuchVersion, NoSuchWebsiteConfiguration and the like say nothing about the object.
-        return _MISSING.get(code, StoreError)
-    if code == "InvalidAccessKeyId" and temporary_keys:
-        return Expired
-    if (status == 403 or 300 <= status < 400) and _HOST.fullmatch(reply.endpoint):
+    kind = general_kind(status, code, from_oss, temporary_keys, conditional, _MISSING)
+    if kind is not None:
+        return kind
+    if (status == 403 or 300 <= status < 400) and HOST.fullmatch(reply.endpoint):
         # AccessDenied, or a redirect of old: neither has to do with the keys.
         return Elsewhere
     if code == "InvalidArgument" and reply.message.startswith(_WRONG_REGION):
         return WrongRegion
     return _BY_CODE.get(code) or BY_STATUS.get(status, StoreError)
+
+
+def general_kind(
+    status: int,
+    code: str,
+    from_store: bool,
+    temporary_keys: bool,
+    conditional: bool,
+    missing: Mapping[str, type[StoreError]],
+) -> type[StoreError] | None:
+    """Return what an answer means by the rules that all stores share, None where these say nothing.
+
+    `missing`: what a code means in a 404.
+    """
+    if status == 416 and conditional:
+        # The version that was asked for is longer than this; a server may look at the range first.
+        return Changed
+    if _THROTTLED.search(code):
+        return Throttled
+    if status >= 500:
+        return Unavailable
+    if status == 404:
+        if not (from_store and code):
+            return Unavailable
+        # NoSuchVersion, NoSuchWebsiteConfiguration and the like say nothing about the object.
+        return missing.get(code, StoreError)
+    if code == "InvalidAccessKeyId" and temporary_keys:
+        return Expired
+    return None
 
 
 def _message(

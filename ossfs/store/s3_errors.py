@@ -21,21 +21,19 @@ from ossfs.store.errors import (
     Corrupt,
     Denied,
     Elsewhere,
-    Exists,
     Expired,
     Invalid,
     NoBucket,
     NotFound,
     NoUpload,
     StoreError,
-    Throttled,
     TooLarge,
     Transient,
     Unavailable,
     WrongRegion,
 )
 from ossfs.store.listing import ErrorReply, parse_error
-from ossfs.store.oss_errors import BY_STATUS, THROTTLED, retry_after
+from ossfs.store.oss_errors import BY_STATUS, HOST, general_kind, retry_after
 
 _BY_CODE: dict[str, type[StoreError]] = {
     # refusal
@@ -73,7 +71,6 @@ _MISSING: dict[str, type[StoreError]] = {
     "NoSuchBucket": NoBucket,
     "NoSuchUpload": NoUpload,
 }
-_HOST = re.compile(r"[0-9A-Za-z.-]+(:[0-9]+)?")
 _REGION = re.compile(r"[0-9a-z-]+")
 _ADVICE = {
     "RequestTimeTooSkewed": "the clock of this machine differs from the store's by over 15"
@@ -95,12 +92,11 @@ def error_of(
     head: bool = False,
     temporary_keys: bool = False,
     conditional: bool = False,
-    exclusive: bool = False,
 ) -> StoreError:
     """Return what a reply that is no success means.
 
     `head`: the request was a HEAD; `temporary_keys`: it was signed with a session token;
-    `conditional`: it named a version; `exclusive`: it was to replace nothing.
+    `conditional`: it named a version.
     """
     reply = parse_error(body)
     # Ceph sends x-amz-request-id too, and so do MinIO and SeaweedFS.
@@ -108,10 +104,10 @@ def error_of(
     region = reply.region or headers.get("x-amz-bucket-region", "")
     if head and not reply.code and request_id:
         reply = _of_head(status, temporary_keys)
-    kind = _kind_of(status, reply, bool(request_id), temporary_keys, conditional, exclusive)
+    kind = _kind_of(status, reply, bool(request_id), temporary_keys, conditional)
     if kind is WrongRegion and not _REGION.fullmatch(region):
         kind = Invalid
-    if kind is Elsewhere and (region or not _HOST.fullmatch(reply.endpoint)):
+    if kind is Elsewhere and (region or not HOST.fullmatch(reply.endpoint)):
         kind = WrongRegion if _REGION.fullmatch(region) else Denied
     error = kind(
         _message(kind, status, reply, bool(request_id), bucket, region),
@@ -146,25 +142,10 @@ def _kind_of(
     from_store: bool,
     temporary_keys: bool,
     conditional: bool,
-    exclusive: bool,
 ) -> type[StoreError]:
     code = reply.code
-    if status == 416 and conditional:
-        # The version that was asked for is longer than this; a server may look at the range first.
-        return Changed
-    if THROTTLED.search(code):
-        return Throttled
-    if status >= 500:
-        return Unavailable
-    if status == 404:
-        if not (from_store and code):
-            return Unavailable
-        return _MISSING.get(code, StoreError)
-    if status == 412 and exclusive:
-        return Exists
-    if code == "InvalidAccessKeyId" and temporary_keys:
-        return Expired
-    return _BY_CODE.get(code) or BY_STATUS.get(status, StoreError)
+    kind = general_kind(status, code, from_store, temporary_keys, conditional, _MISSING)
+    return kind or _BY_CODE.get(code) or BY_STATUS.get(status, StoreError)
 
 
 def _message(

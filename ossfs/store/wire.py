@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -146,6 +146,11 @@ def headers_of(key: bytes, options: PutOptions, words: Words) -> dict[str, str]:
         if _UNSAFE_IN_HEADER.search(value) or value != value.strip():
             raise Invalid(f"the value of {name} cannot travel in a header", key=key)
     return headers
+
+
+def pairs_of(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return headers as they are signed and sent."""
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 def metadata_in(headers: Headers, words: Words) -> dict[str, str]:
