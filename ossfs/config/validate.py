@@ -24,11 +24,11 @@ from ossfs.config.values import Kind, Value
 from ossfs.credentials import KeySettings
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.paths import absolute
+from ossfs.store.bucket_name import is_bucket_name, legal_bucket_name
 
 KEY_LIMIT = 1023
 """Bytes of an object key; a prefix needs room for its slash and one more."""
 
-_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _NAME_OF_OPTION = re.compile(r"[a-z][a-z_.-]{0,39}[0-9]{0,3}")
 """What a mistyped option may look like and still be shown: a key has capitals and digits in it."""
@@ -37,7 +37,6 @@ _KEYS_IN_ENDPOINT = re.compile(r"@|:(?!//)(?!\d*(?:/|$))")
 _HIDDEN = "(not shown: it may hold a secret)"
 _FUSE_CONF_LINE = 255
 """Bytes, newline included, of the longest line that fusermount3 reads."""
-_DOTTED_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61})[a-z0-9]")
 _SCHEMES = ("oss", "s3")
 _USAGE = "usage: ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o NAME=VALUE,..."
 
@@ -73,7 +72,6 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
     store, bucket, prefix, mountpoint = _place(arguments.positional, values)
     endpoint, region = _endpoint(store, values, typed, environ)
     _check_writing(values, mountpoint)
-    _check_lacks(store, values)
     notes = []
     allow_other = bool(values["allow_other"])
     if allow_other and host.uid != 0 and not host.user_allow_other:
@@ -100,8 +98,9 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
         "kernel_words": kernel_words,
         "foreground": arguments.foreground,
     }
-    options = MountOptions(bucket=bucket, mountpoint=mountpoint, **fields)
-    return Resolved(derive.effective(options), keys, (*notes, *warnings))
+    options = derive.effective(MountOptions(bucket=bucket, mountpoint=mountpoint, **fields))
+    _check_lacks(options)
+    return Resolved(options, keys, (*notes, *warnings))
 
 
 def resolve_bucket(
@@ -231,11 +230,10 @@ def _bucket(source: str, values: Mapping[str, Value]) -> tuple[str, str, str]:
     named, _, below = rest.partition("/")
     bucket = _same("bucket", named, str(values["oss_bucket"]))
     prefix = _same("prefix", below.strip("/"), str(values["oss_bucket_prefix"]).strip("/"))
-    if not (_DOTTED_BUCKET if store == "s3" else _BUCKET).fullmatch(bucket):
-        others = ", dots and hyphens" if store == "s3" else " and hyphens"
+    dotted = store == "s3"
+    if not is_bucket_name(bucket, dotted=dotted):
         raise _refuse(
-            f"{_quoted(bucket)} is no bucket name; "
-            f"legal: 3 to 63 lower-case letters, digits{others}"
+            f"{_quoted(bucket)} is no bucket name; legal: {legal_bucket_name(dotted=dotted)}"
         )
     _check_prefix(prefix)
     return store, bucket, prefix
@@ -331,15 +329,19 @@ def _check_writing(values: Mapping[str, Value], mountpoint: str) -> None:
         raise _refuse(f"temp_dir={directory} lies inside the mount point; choose another directory")
 
 
-def _check_lacks(store: str, values: Mapping[str, Value]) -> None:
+def _check_lacks(options: MountOptions) -> None:
     """Refuse what S3 has nothing for, rather than do something else in silence."""
-    if store != "s3":
+    if options.store != "s3":
         return
-    for name, what in (
-        ("enable_appendable_object", "appendable objects; files are appended to by copied parts"),
-        ("enable_symlink", "symlink objects"),
+    for name, asked, what in (
+        (
+            "enable_appendable_object",
+            options.enable_appendable_object,
+            "appendable objects; files are appended to by copied parts",
+        ),
+        ("enable_symlink", options.enable_symlink, "symlink objects"),
     ):
-        if values[name] and not (name == "enable_symlink" and values["no_symlink"]):
+        if asked:
             raise _refuse(f"{name} takes OSS: S3 has no {what}; leave it out")
 
 

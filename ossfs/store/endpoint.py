@@ -15,11 +15,10 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from ossfs.store.bucket_name import is_bucket_name, legal_bucket_name
 from ossfs.store.errors import Invalid
 from ossfs.store.transport import Origin
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_DOTTED_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
@@ -39,10 +38,9 @@ class Endpoint:
 
         `dotted`: a bucket's name may hold dots, as S3's may and OSS's may not.
         """
-        if not (_DOTTED_BUCKET if dotted else _BUCKET).fullmatch(bucket):
-            others = ", dots and hyphens" if dotted else " and hyphens"
+        if not is_bucket_name(bucket, dotted=dotted):
             raise Invalid(
-                f"{bucket!r} is no bucket name: 3 to 63 lower-case letters, digits{others},"
+                f"{bucket!r} is no bucket name: {legal_bucket_name(dotted=dotted)},"
                 " letters or digits first and last"
             )
         text = text.strip()
