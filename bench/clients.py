@@ -33,12 +33,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fastcrc import crc64
 
 from bench.support.arguments import arguments
-from bench.support.rig import MEMORY, MIB, check_crc, daemon_cpu, random_bytes, table
+from bench.support.rig import (
+    MEMORY,
+    MIB,
+    check_crc,
+    check_object,
+    daemon_cpu,
+    random_bytes,
+    soon,
+    table,
+)
 from ossfs.credentials import Credentials, StaticCredentials
 from ossfs.store.api import UploadPart
 from ossfs.store.errors import NotFound
 from ossfs.store.s3 import S3Store
-from tests.support.mount import Mount, drop_caches
+from tests.support.mount import Mount, drop_caches, peak_memory
 from tests.support.peers import peers_on
 from tests.support.weed import WeedProcess
 
@@ -91,20 +100,21 @@ class Bench:
             reply = self.store.upload_part(b"big", upload, number, [body], deadline=soon())
             parts.append(UploadPart(number, reply.etag))
         self.store.complete_upload(b"big", upload, parts, deadline=soon())
-        rest = random_bytes(SMALL)
-        for number in range(self.scale.small):
-            body = number.to_bytes(8, "big") + rest[8:]
-            self.crcs[f"small/{number:05d}"] = crc64.xz(body)
-        self.put_many(
-            (f"small/{number:05d}", number.to_bytes(8, "big") + rest[8:])
-            for number in range(self.scale.small)
-        )
+        self.put_many(self.small())
         self.put_many((f"listed/{number:05d}", b"x") for number in range(self.scale.listed))
         self.put_many(
             (f"tree/{folder:02d}/{number:05d}", b"x")
             for folder in range(self.scale.folders)
             for number in range(self.scale.each)
         )
+
+    def small(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the small files, and keep their CRCs."""
+        rest = random_bytes(SMALL)
+        for number in range(self.scale.small):
+            name, body = f"small/{number:05d}", number.to_bytes(8, "big") + rest[8:]
+            self.crcs[name] = crc64.xz(body)
+            yield name, body
 
     def prepare(self, turn: str) -> None:
         """Put what a turn renames and removes, before the mount: rclone remembers directories."""
@@ -133,24 +143,9 @@ class Bench:
                 raise SystemExit(f"{key!r} is not in the bucket two minutes after its close")
             time.sleep(0.01)
 
-    def check(self, key: bytes, size: int, wanted: int) -> None:
-        """Exit unless an object has these bytes."""
-        crc = 0
-        buffer = memoryview(bytearray(PART))
-        for start in range(0, size, PART):
-            piece = buffer[: size - start]
-            self.store.get_range_into(key, start, [piece], if_match=None, deadline=soon())
-            crc = crc64.xz(piece, crc)
-        if crc != wanted:
-            raise SystemExit(f"{key!r}: CRC-64 {crc:016x}, wanted {wanted:016x}: wrong bytes")
-
 
 Work = Callable[[Bench, Served, str], float]
 """(bench, mount, a name of this turn alone) -> rate"""
-
-
-def soon() -> float:
-    return time.monotonic() + 60
 
 
 def read_big(bench: Bench, served: Served, turn: str) -> float:
@@ -168,7 +163,7 @@ def write_big(bench: Bench, served: Served, turn: str) -> float:
             file.write(data[start : start + MIB])
     bench.wait_for(name.encode(), len(data))
     wall = time.perf_counter() - begun
-    bench.check(name.encode(), len(data), bench.crcs["big"])
+    check_object(bench.store, name.encode(), len(data), bench.crcs["big"])
     bench.store.delete(name.encode(), deadline=soon())
     return bench.scale.big / 1e6 / wall
 
@@ -272,15 +267,6 @@ def mounted(bench: Bench, client: str, directory: Path) -> Iterator[Served]:
     else:
         with peers_on(bench.weed, bench.weed.bucket, directory)[client]() as peer:
             yield Served(peer.path, peer.pid)
-
-
-def peak_memory(pid: int) -> int:
-    """Peak resident bytes of a process, shared memory included."""
-    fields = {}
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        fields[name] = rest.split()
-    return (int(fields["VmHWM"][0]) + int(fields["RssShmem"][0])) * 1024
 
 
 def with_curl(bench: Bench, directory: Path) -> tuple[float, float]:

@@ -62,6 +62,12 @@ def python(
     return run(sys.executable, "-I", "-c", script, *words, check=check, seconds=seconds)
 
 
+def peak_memory(pid: int) -> int:
+    """Peak resident bytes of a process, shared memory included."""
+    fields = dict(re.findall(r"(\w+):\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text()))
+    return (int(fields["VmHWM"]) + int(fields["RssShmem"])) * 1024
+
+
 class Mount:
     """`ossfs mount` of a server's bucket; use as a context manager.
 
@@ -143,9 +149,7 @@ class Mount:
 
     def memory(self) -> int:
         """Peak resident bytes of the serving process, shared memory included."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        fields = dict(re.findall(r"(\w+):\s+(\d+) kB", status))
-        return (int(fields["VmHWM"]) + int(fields["RssShmem"])) * 1024
+        return peak_memory(self.pid)
 
     def unmount(self) -> None:
         """Unmount as a user does, and wait for the process to end."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from minio import Minio
 from minio.error import S3Error
+from urllib3 import BaseHTTPResponse
 
 from ossfs.store.crc import crc64
 
@@ -20,7 +22,6 @@ class Head(NamedTuple):
     content_length: int
     content_type: str
     last_modified: int
-    etag: str
     headers: Mapping[str, str]
 
 
@@ -39,32 +40,30 @@ class S3Bucket:
     client: Minio
     bucket_name: str
 
-    def put_object(self, key: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
-        prefix = "x-amz-meta-"
-        given = {name.lower(): value for name, value in (headers or {}).items()}
+    def put_object(self, key: str, data: bytes) -> None:
         self.client.put_object(
-            bucket_name=self.bucket_name,
-            object_name=key,
-            data=io.BytesIO(data),
-            length=len(data),
-            content_type=given.pop("content-type", "application/octet-stream"),
-            metadata={name.removeprefix(prefix): value for name, value in given.items()},
+            bucket_name=self.bucket_name, object_name=key, data=io.BytesIO(data), length=len(data)
         )
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[BaseHTTPResponse]:
+        reply = self.client.get_object(bucket_name=self.bucket_name, object_name=key)
+        try:
+            yield reply
+        finally:
+            reply.close()
+            reply.release_conn()
 
     def get_object(self, key: str) -> Body:
         """Return an object's bytes; KeyError where there is none."""
         try:
-            reply = self.client.get_object(bucket_name=self.bucket_name, object_name=key)
+            with self._opened(key) as reply:
+                headers = {name.lower(): value for name, value in reply.headers.items()}
+                return Body(reply.read(), headers)
         except S3Error as error:
             if error.code == "NoSuchKey":
                 raise KeyError(key) from None
             raise
-        try:
-            headers = {name.lower(): value for name, value in reply.headers.items()}
-            return Body(reply.read(), headers)
-        finally:
-            reply.close()
-            reply.release_conn()
 
     def head_object(self, key: str) -> Head:
         told = self.client.stat_object(bucket_name=self.bucket_name, object_name=key)
@@ -73,7 +72,6 @@ class S3Bucket:
             told.size or 0,
             told.content_type or "",
             int(told.last_modified.timestamp()),
-            told.etag or "",
             {name.lower(): value for name, value in (told.metadata or {}).items()},
         )
 
@@ -117,12 +115,5 @@ class S3Bucket:
 
     def crc64(self, key: str) -> int:
         """Read an object and return its CRC."""
-        reply = self.client.get_object(bucket_name=self.bucket_name, object_name=key)
-        try:
-            crc = 0
-            for piece in reply.stream(_PIECE):
-                crc = crc64([piece], crc)
-            return crc
-        finally:
-            reply.close()
-            reply.release_conn()
+        with self._opened(key) as reply:
+            return crc64(reply.stream(_PIECE))
