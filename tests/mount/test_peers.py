@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.mount.conftest import MountMaker
-from tests.support.mount import run
+from tests.support.mount import run, wait_until
 from tests.support.peers import Peer, peers_on
 from tests.support.s3_bucket import S3Bucket
 from tests.support.weed import WeedProcess
 
 TIME = 1_234_567_890
+UPLOADED_WITHIN_S = 60.0
+"""Of a close or a change of time; rclone does it in its own time."""
 
 
 @pytest.fixture
@@ -55,18 +57,43 @@ def source(tmp_path: Path) -> Path:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a tree with the times of its files; of directories s3fs cannot set one here."""
     run("cp", "-r", f"{source}/.", target)
-    for path in source.rglob("*"):
-        if path.is_file():
-            os.utime(target / path.relative_to(source), (TIME, TIME))
 
 
-def test_what_another_wrote_reads_right(mount: MountMaker, peer: Peer, source: Path) -> None:
+def set_times(source: Path, target: Path) -> None:
+    """Give the files of a copy the source's time; of directories s3fs cannot set one here."""
+    for name in files_of(source):
+        os.utime(target / name, (TIME, TIME))
+
+
+def files_of(source: Path) -> list[str]:
+    return [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
+
+
+def holds(bucket: S3Bucket, source: Path) -> bool:
+    """Say whether the bucket has every file in its size."""
+    names = files_of(source)
+    return set(names) <= set(bucket.keys()) and all(
+        bucket.head_object(name).content_length == (source / name).stat().st_size for name in names
+    )
+
+
+def has_times(bucket: S3Bucket, source: Path) -> bool:
+    """Say whether the bucket has every file with its time."""
+    heads = [bucket.head_object(name).headers for name in files_of(source)]
+    return all(head.get("x-amz-meta-mtime", "").startswith(str(TIME)) for head in heads)
+
+
+def test_what_another_wrote_reads_right(
+    mount: MountMaker, peer: Peer, bucket: S3Bucket, source: Path
+) -> None:
     if peer.name == "rclone":  # which keeps an empty directory to itself
         (source / "nothing in it").rmdir()
     copy(source, peer.path)
-    peer.settle()
+    # Not before: rclone gives an upload up when the file's time changes meanwhile.
+    wait_until(lambda: holds(bucket, source), UPLOADED_WITHIN_S)
+    set_times(source, peer.path)
+    wait_until(lambda: has_times(bucket, source), UPLOADED_WITHIN_S)
     ours = mount("preserve_mtime=true").path
     run("diff", "-r", source, ours)
     for name in ("small", "a b+c%41#.txt", "deep/er/large"):
@@ -76,6 +103,7 @@ def test_what_another_wrote_reads_right(mount: MountMaker, peer: Peer, source: P
 def test_what_ours_wrote_reads_right_elsewhere(mount: MountMaker, peer: Peer, source: Path) -> None:
     mounted = mount("preserve_mtime=true")
     copy(source, mounted.path)
+    set_times(source, mounted.path)
     mounted.unmount()
     run("diff", "-r", source, peer.path)
     assert (peer.path / "nothing in it").is_dir()
@@ -91,10 +119,10 @@ def test_what_another_removed_and_replaced_is_so_for_ours(
     (ours / "d" / "f").write_bytes(b"ours")
     assert (peer.path / "d" / "f").read_bytes() == b"ours"
     (peer.path / "d" / "f").write_bytes(b"theirs, longer")
-    peer.settle()
+    wait_until(lambda: bucket.objects("d/").get("f") == b"theirs, longer", UPLOADED_WITHIN_S)
     assert (ours / "d" / "f").read_bytes() == b"theirs, longer"
     (peer.path / "d" / "f").unlink()
-    peer.settle()
+    wait_until(lambda: not bucket.object_exists("d/f"), UPLOADED_WITHIN_S)
     assert not (ours / "d" / "f").exists()
     assert os.listdir(ours / "d") == []
 
@@ -104,5 +132,4 @@ def test_a_symlink_of_s3fs_is_a_file_that_holds_its_target(
 ) -> None:
     with peers_on(weed, bucket.bucket_name, tmp_path / "peer", attentive=True)["s3fs"]() as peer:
         (peer.path / "link").symlink_to("elsewhere")
-        peer.settle()
     assert (mount().path / "link").read_bytes() == b"elsewhere"

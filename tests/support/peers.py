@@ -26,23 +26,17 @@ class Peer:
         command: list[str],
         path: Path,
         environment: Mapping[str, str],
-        write_back_s: float,
     ) -> None:
         self.name = name
         self.path = path
         self._command = command
         self._environment = environment
-        self._write_back = write_back_s
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
-
-    def settle(self) -> None:
-        """Wait until what was closed is in the bucket, for who returns from close before it is."""
-        time.sleep(self._write_back)
 
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -85,8 +79,9 @@ def peers_on(
 ) -> dict[str, Callable[[], Peer]]:
     """Return makers of mounts of `bucket` below `directory`, by the program's name.
 
-    Each with its defaults; `attentive` ones see at once what others change, and rclone keeps
-    files on disk while they are written, as it must for more than a stream.
+    Each with its defaults; rclone returns from close before it uploads. `attentive` ones see at
+    once what others change, and rclone keeps files on disk while they are written, as it must for
+    more than a stream.
     """
     directory.mkdir(parents=True, exist_ok=True)
 
@@ -98,7 +93,7 @@ def peers_on(
         if attentive:
             options += ",stat_cache_expire=1"
         path = directory / "s3fs"
-        return Peer("s3fs", ["s3fs", bucket, str(path), "-f", "-o", options], path, _plain(), 0.0)
+        return Peer("s3fs", ["s3fs", bucket, str(path), "-f", "-o", options], path, _plain())
 
     def rclone() -> Peer:
         settings = {
@@ -115,8 +110,7 @@ def peers_on(
         command = ["rclone", "mount", f"s3:{bucket}", str(path), "--allow-other"]
         if attentive:
             command += ["--vfs-cache-mode=writes", "--dir-cache-time=0s", "--vfs-write-back=0s"]
-        # It uploads after close, in its own time.
-        return Peer("rclone", command, path, _plain() | settings, 2.0)
+        return Peer("rclone", command, path, _plain() | settings)
 
     return {"s3fs": s3fs, "rclone": rclone}
 
