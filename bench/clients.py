@@ -3,9 +3,9 @@
 Every client is mounted afresh each round, alone, with its defaults; the page cache is dropped
 before each workload. Bytes are held against their CRC-64: what is read while it is read, what is
 written by reading the object from the store afterwards. A write lasts until its object can be read
-through the store, since rclone returns from close before it uploads. SeaweedFS tells nobody how
-many requests it has answered, so none are printed; its own CPU, on the same two cores, is part of
-every figure. `curl` of the same object, and `curl -T`, say what the server gives at all.
+through the store, since rclone returns from close before it uploads. Requests are counted by
+SeaweedFS, whose own CPU, on the same two cores, is part of every figure. `curl` of the same object,
+and `curl -T`, say what the server gives at all.
 
 A client that is not installed is left out. rclone does not start while AWS_CA_BUNDLE is set, so
 the peers get an environment without such names.
@@ -20,9 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -34,25 +34,21 @@ from fastcrc import crc64
 
 from bench.support.arguments import arguments
 from bench.support.rig import (
-    MEMORY,
     MIB,
     check_crc,
     check_object,
     daemon_cpu,
     random_bytes,
-    soon,
     table,
 )
-from ossfs.credentials import Credentials, StaticCredentials
-from ossfs.store.api import UploadPart
+from bench.support.servers import Traffic, counting, on_seaweed, put, put_many, soon, store_on
+from ossfs.store.api import Store
 from ossfs.store.errors import NotFound
-from ossfs.store.s3 import S3Store
 from tests.support.mount import Mount, drop_caches, peak_memory
 from tests.support.peers import peers_on
 from tests.support.weed import WeedProcess
 
 SMALL = 128 * 1024
-PART = 8 * MIB
 
 
 class Scale(NamedTuple):
@@ -78,6 +74,7 @@ class Figure(NamedTuple):
     """MB, files or entries a second."""
     cpu: float
     """Seconds of the client's process."""
+    traffic: Traffic
 
 
 @dataclass
@@ -85,7 +82,7 @@ class Bench:
     """The bucket, what is in it, and how it is loaded."""
 
     weed: WeedProcess
-    store: S3Store
+    store: Store
     scale: Scale
     crcs: dict[str, int] = field(default_factory=dict)
 
@@ -93,13 +90,7 @@ class Bench:
         """Put everything that is only read."""
         data = random_bytes(self.scale.big)
         self.crcs["big"] = crc64.xz(data)
-        upload = self.store.create_upload(b"big", deadline=soon())
-        parts = []
-        for number, start in enumerate(range(0, len(data), PART), 1):
-            body = memoryview(data)[start : start + PART]
-            reply = self.store.upload_part(b"big", upload, number, [body], deadline=soon())
-            parts.append(UploadPart(number, reply.etag))
-        self.store.complete_upload(b"big", upload, parts, deadline=soon())
+        put(self.store, b"big", data)
         self.put_many(self.small())
         self.put_many((f"listed/{number:05d}", b"x") for number in range(self.scale.listed))
         self.put_many(
@@ -122,18 +113,17 @@ class Bench:
             count = self.scale.names
             self.put_many((f"{directory}-{turn}/{number:05d}", b"x") for number in range(count))
 
-    def put_many(self, objects: Iterator[tuple[str, bytes]]) -> None:
-        def put(one: tuple[str, bytes]) -> None:
-            self.store.put(one[0].encode(), [one[1]], deadline=soon())
+    def put_many(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        put_many(
+            lambda key, data: put(self.store, key, data),
+            ((name.encode(), data) for name, data in objects),
+        )
 
-        with ThreadPoolExecutor(8) as pool:
-            for _ in pool.map(put, objects):
-                pass
-
-    def wait_for(self, key: bytes, size: int) -> None:
+    def wait_for(self, key: bytes, size: int, watch: Watch) -> None:
         """Wait until an object of that size can be read through the store."""
         limit = time.monotonic() + 120
         while True:
+            watch.ours += 1
             try:
                 if self.store.head(key, deadline=soon()).size == size:
                     return
@@ -144,92 +134,110 @@ class Bench:
             time.sleep(0.01)
 
 
-Work = Callable[[Bench, Served, str], float]
-"""(bench, mount, a name of this turn alone) -> rate"""
+class Watch:
+    """What one workload takes: time, requests, the client's CPU; a context manager."""
+
+    def __init__(self, weed: WeedProcess, client: int) -> None:
+        self._weed = weed
+        self._client = client
+        self.wall = 0.0
+        self.cpu = 0.0
+        self.traffic = Traffic()
+        self.ours = 0
+        """HEADs that the benchmark itself has sent meanwhile."""
+
+    def __enter__(self) -> None:
+        self._answered = counting(self._weed)
+        self._before = daemon_cpu(self._client)
+        self._begun = time.perf_counter()
+
+    def __exit__(self, *_error: object) -> None:
+        self.wall = time.perf_counter() - self._begun
+        self.cpu = daemon_cpu(self._client) - self._before
+        traffic = self._answered()
+        self.traffic = traffic._replace(heads=traffic.heads - self.ours)
 
 
-def read_big(bench: Bench, served: Served, turn: str) -> float:
-    begun = time.perf_counter()
-    check_crc(served.path / "big", bench.crcs["big"])
-    return bench.scale.big / 1e6 / (time.perf_counter() - begun)
+Work = Callable[[Bench, Path, str, Watch], float]
+"""(bench, mount, a name of this turn alone, watch) -> what was done: MB, files or entries."""
 
 
-def write_big(bench: Bench, served: Served, turn: str) -> float:
+def read_big(bench: Bench, mount: Path, turn: str, watch: Watch) -> float:
+    with watch:
+        check_crc(mount / "big", bench.crcs["big"])
+    return bench.scale.big / 1e6
+
+
+def write_big(bench: Bench, mount: Path, turn: str, watch: Watch) -> float:
     data = memoryview(random_bytes(bench.scale.big))
     name = f"written-{turn}"
-    begun = time.perf_counter()
-    with (served.path / name).open("wb", buffering=0) as file:
-        for start in range(0, len(data), MIB):
-            file.write(data[start : start + MIB])
-    bench.wait_for(name.encode(), len(data))
-    wall = time.perf_counter() - begun
+    with watch:
+        with (mount / name).open("wb", buffering=0) as file:
+            for start in range(0, len(data), MIB):
+                file.write(data[start : start + MIB])
+        bench.wait_for(name.encode(), len(data), watch)
     check_object(bench.store, name.encode(), len(data), bench.crcs["big"])
     bench.store.delete(name.encode(), deadline=soon())
-    return bench.scale.big / 1e6 / wall
+    return bench.scale.big / 1e6
 
 
 def read_small(readers: int) -> Work:
-    def work(bench: Bench, served: Served, turn: str) -> float:
+    def work(bench: Bench, mount: Path, turn: str, watch: Watch) -> float:
         names = [f"small/{number:05d}" for number in range(bench.scale.small)]
-        os.listdir(served.path / "small")
+        os.listdir(mount / "small")
 
         def read(name: str) -> None:
-            if crc64.xz((served.path / name).read_bytes()) != bench.crcs[name]:
+            if crc64.xz((mount / name).read_bytes()) != bench.crcs[name]:
                 raise SystemExit(f"{name}: wrong bytes")
 
-        with ThreadPoolExecutor(readers) as pool:
-            begun = time.perf_counter()
+        with ThreadPoolExecutor(readers) as pool, watch:
             for _ in pool.map(read, names):
                 pass
-            return len(names) / (time.perf_counter() - begun)
+        return len(names)
 
     return work
 
 
-def list_flat(bench: Bench, served: Served, turn: str) -> float:
-    return counted(["ls", "-lU", served.path / "listed"], bench.scale.listed + 1)
+def list_flat(bench: Bench, mount: Path, turn: str, watch: Watch) -> float:
+    return counted(["ls", "-lU", mount / "listed"], bench.scale.listed + 1, watch)
 
 
-def find_all(bench: Bench, served: Served, turn: str) -> float:
+def find_all(bench: Bench, mount: Path, turn: str, watch: Watch) -> float:
     scale = bench.scale
     wanted = scale.folders * (scale.each + 1) + 1
-    return counted(["find", served.path / "tree", "-printf", "%s %p\n"], wanted)
+    return counted(["find", mount / "tree", "-printf", "%s %p\n"], wanted, watch)
 
 
-def counted(command: Sequence[str | Path], wanted: int) -> float:
-    """Run a program that prints a line an entry; return entries a second."""
-    begun = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, check=True, timeout=600)
-    wall = time.perf_counter() - begun
+def counted(command: Sequence[str | Path], wanted: int, watch: Watch) -> float:
+    """Run a program that prints a line an entry."""
+    with watch:
+        done = subprocess.run(command, capture_output=True, check=True, timeout=600)
     lines = done.stdout.count(b"\n")
     if lines != wanted:
         raise SystemExit(f"{command[0]} shows {lines} lines, wanted {wanted}")
-    return wanted / wall
+    return wanted
 
 
-def rename_all(bench: Bench, served: Served, turn: str) -> float:
+def rename_all(bench: Bench, mount: Path, turn: str, watch: Watch) -> float:
     count = bench.scale.names
     old, new = f"old-{turn}", f"new-{turn}"
-    os.stat(served.path / old)
-    begun = time.perf_counter()
-    os.rename(served.path / old, served.path / new)
-    wall = time.perf_counter() - begun
+    os.stat(mount / old)
+    with watch:
+        os.rename(mount / old, mount / new)
     names = keys_under(bench, new)
     if len(names) != count or keys_under(bench, old):
         raise SystemExit(f"{len(names)} of {count} files are at the new name")
-    return count / wall
+    return count
 
 
-def remove_all(bench: Bench, served: Served, turn: str) -> float:
-    count = bench.scale.names
+def remove_all(bench: Bench, mount: Path, turn: str, watch: Watch) -> float:
     directory = f"gone-{turn}"
-    os.stat(served.path / directory)
-    begun = time.perf_counter()
-    subprocess.run(["rm", "-r", served.path / directory], check=True, timeout=600)
-    wall = time.perf_counter() - begun
+    os.stat(mount / directory)
+    with watch:
+        subprocess.run(["rm", "-r", mount / directory], check=True, timeout=600)
     if keys_under(bench, directory):
         raise SystemExit(f"{directory} is not empty after rm -r")
-    return count / wall
+    return bench.scale.names
 
 
 def keys_under(bench: Bench, directory: str) -> list[bytes]:
@@ -301,28 +309,31 @@ def main() -> None:
     }
     memory = dict.fromkeys(clients, 0)
     curls: list[tuple[float, float]] = []
-    served_from = Path(tempfile.mkdtemp(prefix="ossfs-bench-", dir=MEMORY))
-    try:
-        with WeedProcess(served_from) as weed, tempfile.TemporaryDirectory() as name:
-            keys = StaticCredentials(Credentials(weed.key_id, weed.key_secret))
-            bench = Bench(weed, S3Store(weed.bucket, weed.endpoint, keys), scale)
-            bench.load()
-            for number in range(given.runs):
-                curls.append(with_curl(bench, served_from))
-                for client in clients[:: -1 if number % 2 else 1]:
-                    bench.prepare(f"{client}-{number}")
-                    with mounted(bench, client, Path(name) / f"{number}") as served:
-                        for work, (_, run) in WORKS.items():
-                            drop_caches()
-                            before = daemon_cpu(served.pid)
-                            rate = run(bench, served, f"{client}-{number}")
-                            spent = daemon_cpu(served.pid) - before
-                            figures[work][client].append(Figure(rate, spent))
-                        memory[client] = max(memory[client], peak_memory(served.pid))
-            bench.store.close()
-    finally:
-        shutil.rmtree(served_from, ignore_errors=True)
+    with (
+        on_seaweed(lambda put: None) as weed,
+        closing(store_on(weed)) as store,
+        tempfile.TemporaryDirectory() as name,
+    ):
+        bench = Bench(weed, store, scale)
+        bench.load()
+        for number in range(given.runs):
+            curls.append(with_curl(bench, weed.directory))
+            for client in clients[:: -1 if number % 2 else 1]:
+                bench.prepare(f"{client}-{number}")
+                with mounted(bench, client, Path(name) / f"{number}") as served:
+                    for work, (_, run) in WORKS.items():
+                        drop_caches()
+                        watch = Watch(weed, served.pid)
+                        done = run(bench, served.path, f"{client}-{number}", watch)
+                        figure = Figure(done / watch.wall, watch.cpu, watch.traffic)
+                        figures[work][client].append(figure)
+                    memory[client] = max(memory[client], peak_memory(served.pid))
     show(figures, memory, curls, clients, given.runs, scale)
+
+
+def sent(traffic: Traffic) -> int:
+    """Requests of all kinds."""
+    return sum(traffic) - traffic.fetched - traffic.stored
 
 
 def show(
@@ -349,11 +360,15 @@ def show(
                     f"{statistics.median(one.cpu for one in figures[work][client]):.2f}"
                     for client in clients
                 ),
+                *(
+                    f"{statistics.median(sent(one.traffic) for one in figures[work][client]):.0f}"
+                    for client in clients
+                ),
             ]
         )
     rows.append(
         ["peak memory, MB", *(f"{memory[client] / 1e6:.0f}" for client in clients), "-"]
-        + ["-"] * len(clients)
+        + ["-"] * 2 * len(clients)
     )
     read, written = (statistics.median(one[i] for one in curls) for i in (0, 1))
     ours = [
@@ -362,11 +377,15 @@ def show(
     table(
         f"Clients on SeaweedFS: {scale.big >> 20} MiB, {scale.small} files of 128 KiB, "
         f"{scale.listed} and {scale.folders * scale.each} entries, {scale.names} names",
-        ["", *clients, "ours/best", *(f"{client} CPU s" for client in clients)],
+        [
+            *["", *clients, "ours/best"],
+            *(f"{client} {what}" for what in ("CPU s", "requests") for client in clients),
+        ],
         rows,
         f"Medians of {runs}, turn about. Ours reads at {ours[0] / read:.2f} of curl "
         f"({read:.0f} MB/s) and writes at {ours[1] / written:.2f} of curl -T ({written:.0f} MB/s). "
-        "CPU of the client's process; writes last until the object can be read.",
+        "CPU of the client's process; writes last until the object can be read, which takes one "
+        "HEAD at least; requests of all kinds, by SeaweedFS's count.",
     )
 
 

@@ -27,22 +27,20 @@ from bench.support.arguments import arguments
 from bench.support.rig import (
     MIB,
     Sample,
-    curl_headers,
-    emulated,
     own_cpu,
     quietly,
     random_bytes,
-    store_on,
     table,
     timed,
     turn_about,
     waited_cpu,
 )
+from bench.support.servers import curl_headers, emulated, store_on, url_of
 from ossfs.emulator.records import NORMAL, PLAIN, Record
 from ossfs.emulator.storage import Bucket
+from ossfs.store.api import Store
 from ossfs.store.client import StoreClient
 from ossfs.store.listing import parse_page, parse_page_strictly
-from ossfs.store.oss import OssStore
 from ossfs.store.transfer import TransferPool
 from tests.support.emulator import EmulatorProcess
 
@@ -54,7 +52,7 @@ PAGES = 8
 
 
 def main() -> None:
-    given = arguments(__doc__)
+    given = arguments(__doc__, oss_only=True)
     calls = 200 if given.quick else 2000
     size = (16 if given.quick else 512) * MIB
     small, big = random_bytes(SMALL), random_bytes(size)
@@ -85,7 +83,7 @@ def listed(number: int) -> Record:
 
 
 def measure_requests(
-    emulator: EmulatorProcess, store: OssStore, etag: str, data: bytes, calls: int, runs: int
+    emulator: EmulatorProcess, store: Store, etag: str, data: bytes, calls: int, runs: int
 ) -> None:
     view = memoryview(bytearray(SMALL))
     bucket = emulator.oss2_bucket()
@@ -106,7 +104,7 @@ def measure_requests(
     check(bucket.get_object("small").read(), data, "oss2")
     with tempfile.NamedTemporaryFile("w", suffix=".curl") as config:
         config.writelines(f'header = "{line}"\n' for line in curl_headers(emulator, b"small"))
-        url = f"{emulator.endpoint}/{emulator.bucket}/small"
+        url = url_of(emulator, "small")
         config.write(f'url = "{url}"\noutput = "/dev/null"\n' * calls + "fail\nsilent\n")
         config.flush()
         half = SMALL // 2
@@ -128,8 +126,8 @@ def measure_requests(
         }
         results = turn_about(rows, runs)
     for name, sample in results.items():
-        if name.partition(", ")[2].startswith("GET") and sample.gets != calls:
-            raise SystemExit(f"{name}: {sample.gets} GETs for {calls} calls")
+        if name.partition(", ")[2].startswith("GET") and sample.traffic.gets != calls:
+            raise SystemExit(f"{name}: {sample.traffic.gets} GETs for {calls} calls")
     base = results["curl, GET"].wall
     table(
         f"Requests of {SMALL} bytes, one at a time",
@@ -149,7 +147,7 @@ def measure_requests(
 
 
 def get_by_client(
-    store: OssStore,
+    store: Store,
     etag: str,
     pieces: Sequence[memoryview],
     calls: int,
@@ -174,12 +172,12 @@ def get_by_client(
 
 
 def measure_bytes(
-    emulator: EmulatorProcess, store: OssStore, etag: str, data: bytes, runs: int
+    emulator: EmulatorProcess, store: Store, etag: str, data: bytes, runs: int
 ) -> None:
     size = len(data)
     arena = memoryview(bytearray(RANGE))
     bucket = emulator.oss2_bucket()
-    url = f"{emulator.endpoint}/{emulator.bucket}/big"
+    url = url_of(emulator, "big")
     headers = [word for line in curl_headers(emulator, b"big") for word in ("-H", line)]
 
     def in_ranges(arrived: Callable[[memoryview], None] = lambda view: None) -> None:
@@ -225,7 +223,7 @@ def measure_bytes(
                 f"{size / 1e6 / sample.wall:.0f}",
                 f"{base / sample.wall:.2f}",
                 f"{sample.cpu / gib:.2f}",
-                str(sample.gets),
+                str(sample.traffic.gets),
             ]
             for name, sample in results.items()
         ],
@@ -276,7 +274,7 @@ def measure_parsing(bodies: Sequence[bytes], runs: int) -> None:
             before, begun = own_cpu(), time.perf_counter()
             for body in pages:
                 parse(body)
-            return Sample(time.perf_counter() - begun, own_cpu() - before, 0, 0)
+            return Sample(time.perf_counter() - begun, own_cpu() - before)
 
         return run
 

@@ -21,30 +21,26 @@ from bench.support.rig import (
     MIB,
     Sample,
     check_crc,
-    curl_headers,
     daemon_cpu,
-    emulated,
     mounted,
     own_cpu,
     quietly,
     random_bytes,
-    store_on,
     table,
     timed,
     turn_about,
     waited_cpu,
 )
-from ossfs.emulator.storage import Bucket
+from bench.support.servers import Put, Server, curl_headers, serving, store_on, url_of
+from ossfs.store.api import Store
 from ossfs.store.client import StoreClient
-from ossfs.store.oss import OssStore
 from ossfs.store.transfer import TransferPool
-from tests.support.emulator import EmulatorProcess
 
 CHUNK = 8 * MIB
 AT_ONCE = 3
 
 
-def fetch_alone(store: OssStore, size: int) -> None:
+def fetch_alone(store: Store, size: int) -> None:
     """Fetch the object through the transfer threads, as the mount does, into reused blocks."""
 
     async def main() -> None:
@@ -74,26 +70,26 @@ def main() -> None:
     size = (48 if given.quick else 1024) * MIB
     crc = crc64.xz(random_bytes(size))
 
-    def load(bucket: Bucket) -> None:
-        bucket.put_bytes(b"big", random_bytes(size))
+    def load(put: Put) -> None:
+        put(b"big", random_bytes(size))
 
-    with emulated(load) as emulator:
-        headers = [word for line in curl_headers(emulator, b"big") for word in ("-H", line)]
-        url = f"{emulator.endpoint}/{emulator.bucket}/big"
-        store = store_on(emulator)
+    with serving(given.store, load) as server:
+        headers = [word for line in curl_headers(server, b"big") for word in ("-H", line)]
+        url = url_of(server, "big")
+        store = store_on(server)
         memory: dict[str, int] = {}
 
         def dd(name: str, option: str) -> Callable[[], Sample]:
-            return lambda: read_mounted(emulator, name, option, crc, memory)
+            return lambda: read_mounted(server, name, option, crc, memory)
 
         rows: dict[str, Callable[[], Sample]] = {
             "curl": lambda: timed(
-                emulator,
+                server,
                 waited_cpu,
                 lambda: quietly("curl", "-sf", "-o", "/dev/null", *headers, url),
             ),
             "transfer threads alone": lambda: timed(
-                emulator, own_cpu, lambda: fetch_alone(store, size)
+                server, own_cpu, lambda: fetch_alone(store, size)
             ),
             "mount, readahead raised": dd("mount, readahead raised", "read_ahead_kb=8192"),
             "mount, default readahead": dd("mount, default readahead", "read_ahead_kb=0"),
@@ -113,8 +109,8 @@ def main() -> None:
                 f"{sample.cpu / gib:.2f}",
                 f"{sample.cpu / base.cpu:.1f}",
                 f"{memory[name] / 1e6:.0f}" if name in memory else "-",
-                str(sample.gets),
-                f"{sample.fetched / size:.2f}",
+                str(sample.traffic.gets),
+                f"{sample.traffic.fetched / size:.2f}",
             ]
             for name, sample in results.items()
         ],
@@ -125,13 +121,13 @@ def main() -> None:
 
 
 def read_mounted(
-    emulator: EmulatorProcess, name: str, option: str, crc: int, memory: dict[str, int]
+    server: Server, name: str, option: str, crc: int, memory: dict[str, int]
 ) -> Sample:
-    with mounted(emulator, option) as mount:
+    with mounted(server, option) as mount:
         path = mount.path / "big"
         check_crc(path, crc)  # also what the daemon does once: threads, connections, blocks
         sample = timed(
-            emulator,
+            server,
             lambda: daemon_cpu(mount.pid),
             lambda: quietly("dd", f"if={path}", "of=/dev/null", "bs=1M"),
         )

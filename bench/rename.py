@@ -3,7 +3,8 @@
 128 copies at once in each row, the mount's default. Directly: every key and ETag is known, nothing
 is listed; then the deletes, 1,000 keys a request. Each round renames what the one before it has
 renamed. All files must be at the new name with their ETags afterwards and none at the old one, and
-each row must have sent as many copies and deletes as the direct one.
+each row must have sent as many copies and deletes as the direct one. The mount sends SeaweedFS,
+which keeps directories for a while, one delete more.
 
 A rename takes less than a second, and a machine that others use may be twice as slow for several
 seconds, so rows are compared within a round only, in an order that turns round by round.
@@ -24,11 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import trio
 
 from bench.support.arguments import arguments
-from bench.support.rig import daemon_cpu, emulated, mounted, own_cpu, store_on, table
-from ossfs.emulator.storage import Bucket
+from bench.support.rig import daemon_cpu, mounted, own_cpu, table
+from bench.support.servers import Put, Server, Traffic, counting, serving, store_on
 from ossfs.store.client import StoreClient
 from ossfs.writing.moving import move_tree
-from tests.support.emulator import EmulatorProcess
 
 CONCURRENCY = 128
 SIZE = 4_096
@@ -63,7 +63,11 @@ def listed(client: StoreClient, directory: str) -> list[Found]:
         token, more = None, True
         while more:
             page = await client.list_page(prefix, token=token)
-            found += [Found(entry.key.removeprefix(prefix), entry.etag) for entry in page.entries]
+            found += [
+                Found(entry.key.removeprefix(prefix), entry.etag)
+                for entry in page.entries
+                if entry.key != prefix  # SeaweedFS keeps it for some seconds
+            ]
             token = page.next_token
             more = token is not None
         return found
@@ -115,22 +119,20 @@ class Cost(NamedTuple):
     """Seconds."""
     cpu: float
     """Seconds of the process in question."""
-    copies: int
-    deletes: int
-    others: int
-    """Requests that are neither."""
+    traffic: Traffic
 
 
-def cost_of(emulator: EmulatorProcess, cpu: Callable[[], float], work: Callable[[], None]) -> Cost:
+def cost_of(server: Server, cpu: Callable[[], float], work: Callable[[], None]) -> Cost:
     """Run `work` once."""
-    emulator.clear_requests()
+    answered = counting(server)
     before, begun = cpu(), time.perf_counter()
     work()
     wall, spent = time.perf_counter() - begun, cpu() - before
-    sent = emulator.requests()
-    copies = sum(record["method"] == "PUT" for record in sent)
-    deletes = sum(record["sub"] == "delete" for record in sent)
-    return Cost(wall, spent, copies, deletes, len(sent) - copies - deletes)
+    return Cost(wall, spent, answered())
+
+
+def others(cost: Cost) -> int:
+    return cost.traffic.heads + cost.traffic.lists
 
 
 def main() -> None:
@@ -138,14 +140,14 @@ def main() -> None:
     count = 200 if given.quick else 2_000
     rows = {"direct": Names("direct"), "move_tree": Names("move"), "mount": Names("mount")}
 
-    def load(bucket: Bucket) -> None:
+    def load(put: Put) -> None:
         for names in rows.values():
             for number in range(count):
                 data = b"%d in %s" % (number, names.old.encode())
-                bucket.put_bytes(b"%s/%05d" % (names.old.encode(), number), data.ljust(SIZE))
+                put(b"%s/%05d" % (names.old.encode(), number), data.ljust(SIZE))
 
-    with emulated(load) as emulator, mounted(emulator) as mount:
-        store = store_on(emulator)
+    with serving(given.store, load) as server, mounted(server) as mount:
+        store = store_on(server)
         client = StoreClient(store, request_timeout=60)
         files = {name: listed(client, names.old) for name, names in rows.items()}
 
@@ -160,12 +162,16 @@ def main() -> None:
 
         def run(name: str) -> Cost:
             cpu = (lambda: daemon_cpu(mount.pid)) if name == "mount" else own_cpu
-            cost = cost_of(emulator, cpu, lambda: rename(name))
+            cost = cost_of(server, cpu, lambda: rename(name))
             names = rows[name]
             if listed(client, names.old) != files[name] or listed(client, names.new):
                 raise SystemExit(f"{name}: files are missing, wrong or still at the old name")
-            if (cost.copies, cost.deletes) != (count, -(-count // 1_000)):
-                raise SystemExit(f"{name}: {cost.copies} copies, {cost.deletes} deletes")
+            copies, deletes = cost.traffic.puts, cost.traffic.deletes
+            wanted = -(-count // 1_000)
+            if given.store == "s3" and name == "mount":
+                wanted += 1
+            if (copies, deletes) != (count, wanted):
+                raise SystemExit(f"{name}: {copies} copies, {deletes} deletes")
             return cost
 
         for name in rows:  # threads and connections are made
@@ -185,7 +191,7 @@ def main() -> None:
                 f"{statistics.median(ratios):.2f}",
                 f"{ratios[0]:.2f}-{ratios[-1]:.2f}",
                 f"{statistics.median(costs[name].cpu for costs in rounds):.2f}",
-                f"{max(costs[name].others for costs in rounds)}",
+                f"{max(others(costs[name]) for costs in rounds)}",
             ]
         )
     table(

@@ -22,24 +22,20 @@ from fastcrc import crc64
 from bench.support.arguments import arguments
 from bench.support.rig import (
     Sample,
-    curl_headers,
     daemon_cpu,
-    emulated,
     mounted,
     own_cpu,
     quietly,
     random_bytes,
-    store_on,
     table,
     timed,
     turn_about,
     waited_cpu,
 )
-from ossfs.emulator.storage import Bucket
+from bench.support.servers import Put, Server, curl_headers, serving, store_on, url_of
+from ossfs.store.api import Store
 from ossfs.store.client import StoreClient
-from ossfs.store.oss import OssStore
 from ossfs.store.transfer import TransferPool
-from tests.support.emulator import EmulatorProcess
 
 SIZE = 128 * 1024
 PROCESSES = 4
@@ -59,7 +55,7 @@ with ThreadPoolExecutor(threads) as pool:
 """
 
 
-def get_directly(store: OssStore, etags: Sequence[str], readers: int, wanted: int) -> None:
+def get_directly(store: Store, etags: Sequence[str], readers: int, wanted: int) -> None:
     """Make the same GETs through the store layer, `readers` at once."""
 
     async def main() -> None:
@@ -82,8 +78,8 @@ def get_directly(store: OssStore, etags: Sequence[str], readers: int, wanted: in
     trio.run(main)
 
 
-def read_mounted(emulator: EmulatorProcess, count: int, readers: int, wanted: int) -> Sample:
-    with mounted(emulator) as mount:
+def read_mounted(server: Server, count: int, readers: int, wanted: int) -> Sample:
+    with mounted(server) as mount:
         folder = mount.path / "files"
 
         def work() -> None:
@@ -97,13 +93,13 @@ def read_mounted(emulator: EmulatorProcess, count: int, readers: int, wanted: in
                 raise SystemExit("a reader failed")
 
         sample = timed(
-            emulator,
+            server,
             lambda: daemon_cpu(mount.pid),
             work,
             prepare=lambda: quietly("ls", "-l", str(folder)),
         )
-        if sample.gets != count:
-            raise SystemExit(f"{readers} readers: {sample.gets} GETs for {count} files")
+        if sample.traffic.gets != count:
+            raise SystemExit(f"{readers} readers: {sample.traffic.gets} GETs for {count} files")
         return sample
 
 
@@ -114,31 +110,33 @@ def main() -> None:
     wanted = crc64.xz(rest)
     etags: list[str] = []
 
-    def load(bucket: Bucket) -> None:
+    def load(put: Put) -> None:
         for number in range(count):
-            record = bucket.put_bytes(b"files/%05d" % number, number.to_bytes(8, "big") + rest)
-            etags.append(record.etag)
+            etags.append(put(b"files/%05d" % number, number.to_bytes(8, "big") + rest))
 
-    with emulated(load) as emulator, tempfile.NamedTemporaryFile("w", suffix=".curl") as config:
+    with (
+        serving(given.store, load) as server,
+        tempfile.NamedTemporaryFile("w", suffix=".curl") as config,
+    ):
         for number in range(count):
             key = b"files/%05d" % number
-            config.write(f'url = "{emulator.endpoint}/{emulator.bucket}/{key.decode()}"\n')
-            config.writelines(f'header = "{h}"\n' for h in curl_headers(emulator, key))
+            config.write(f'url = "{url_of(server, key.decode())}"\n')
+            config.writelines(f'header = "{h}"\n' for h in curl_headers(server, key))
             config.write('output = "/dev/null"\nfail\nsilent\n' + "next\n" * (number < count - 1))
         config.flush()
-        store = store_on(emulator)
+        store = store_on(server)
         rows: dict[str, Callable[[], Sample]] = {
             "direct, 64 at once": lambda: timed(
-                emulator, own_cpu, lambda: get_directly(store, etags, 64, wanted)
+                server, own_cpu, lambda: get_directly(store, etags, 64, wanted)
             ),
             "curl -Z, 64 at once": lambda: timed(
-                emulator,
+                server,
                 waited_cpu,
                 lambda: quietly("curl", "-Z", "--parallel-max", "64", "-K", config.name),
             ),
             **{
                 f"mount, {readers} reader{'s'[: readers - 1]}": partial(
-                    read_mounted, emulator, count, readers, wanted
+                    read_mounted, server, count, readers, wanted
                 )
                 for readers in (64, 16, 1)
             },
@@ -155,7 +153,7 @@ def main() -> None:
                 f"{count / sample.wall:.0f}",
                 f"{base / sample.wall:.2f}",
                 f"{sample.cpu / count * 1000:.2f}",
-                str(sample.gets),
+                str(sample.traffic.gets),
             ]
             for name, sample in results.items()
         ],

@@ -25,7 +25,7 @@ def resident() -> int:
 
 
 def main() -> None:
-    given = arguments(__doc__, runs=1)
+    given = arguments(__doc__, runs=1, oss_only=True)
     count = 50_000 if given.quick else 1_000_000
     inodes = InodeTable(b"data/")
     gc.collect()

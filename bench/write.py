@@ -26,14 +26,11 @@ from fastcrc import crc64
 
 from bench.support.arguments import arguments
 from bench.support.rig import (
-    MEMORY,
     MIB,
     Crew,
     Sample,
     check_object,
-    curl_headers,
     daemon_cpu,
-    emulated,
     in_turns,
     medians,
     mounted,
@@ -41,22 +38,20 @@ from bench.support.rig import (
     quietly,
     random_bytes,
     speed,
-    store_on,
     table,
     timed,
     waited_cpu,
 )
-from ossfs.store.api import Expected, UploadPart
+from bench.support.servers import MEMORY, Server, curl_headers, serving, store_on, url_of
+from ossfs.store.api import Expected, Store, UploadPart
 from ossfs.store.client import StoreClient
 from ossfs.store.crc import combine
 from ossfs.store.errors import NotFound
-from ossfs.store.oss import OssStore
 from ossfs.store.transfer import TransferPool
-from tests.support.emulator import EmulatorProcess
 
 PART = 8 * MIB
-AT_ONCE = 64
-"""Parts on their way at once; this and the part size are the mount's defaults."""
+AT_ONCE = {"oss": 64, "s3": 16}
+"""Parts on their way at once, by the store; this and the part size are the mount's defaults."""
 SMALL = 128 * 1024
 WRITERS = 8
 
@@ -112,8 +107,8 @@ def source_of(size: int) -> Iterator[Source]:
 class Rig(NamedTuple):
     """An empty bucket and what is written to it."""
 
-    emulator: EmulatorProcess
-    store: OssStore
+    server: Server
+    store: Store
     source: Source
 
     def check_and_drop(self, key: bytes) -> None:
@@ -129,11 +124,11 @@ class Rig(NamedTuple):
             check_object(self.store, f"{folder}/{number:05d}".encode(), SMALL, crc, start)
 
 
-def upload_directly(store: OssStore, key: bytes, data: memoryview) -> None:
+def upload_directly(store: Store, key: bytes, data: memoryview, at_once: int) -> None:
     """Upload as the mount does, from memory, with nothing in between."""
 
     async def main() -> None:
-        pool = TransferPool(AT_ONCE)
+        pool = TransferPool(at_once)
         client = StoreClient(store, request_timeout=60, transfer=pool)
         identity = await client.create_upload(key)
         offsets = range(0, len(data), PART)
@@ -146,24 +141,23 @@ def upload_directly(store: OssStore, key: bytes, data: memoryview) -> None:
                 offset = offsets[number - 1]
                 piece = data[offset : offset + PART]
                 reply = await client.upload_part(key, identity, number, [piece])
-                assert reply.crc64 is not None
                 parts[number - 1] = UploadPart(number, reply.etag)
-                crcs[number - 1] = reply.crc64
+                crcs[number - 1] = reply.crc64 or 0
 
         async with trio.open_nursery() as nursery:
-            for _ in range(AT_ONCE):
+            for _ in range(at_once):
                 nursery.start_soon(worker)
         crc = 0
         for offset, part_crc in zip(offsets, crcs, strict=True):
             crc = combine(crc, part_crc, min(PART, len(data) - offset))
-        expect = Expected(len(data), crc)
+        expect = Expected(len(data), crc if store.capabilities.crc64 else None)
         await client.complete_upload(key, identity, parts, expect=expect)
         await pool.aclose()
 
     trio.run(main)
 
 
-def put_directly(store: OssStore, folder: str, count: int, rest: bytes, *, asking: bool) -> None:
+def put_directly(store: Store, folder: str, count: int, rest: bytes, *, asking: bool) -> None:
     """Put small files, as many at once as there are writers.
 
     `asking` first whether the name is there, as the kernel has to: a HEAD, then a list of one key.
@@ -193,18 +187,18 @@ def put_directly(store: OssStore, folder: str, count: int, rest: bytes, *, askin
 
 
 def curl_large(rig: Rig) -> Sample:
-    emulator = rig.emulator
-    url = f"{emulator.endpoint}/{emulator.bucket}/large"
-    headers = [word for line in curl_headers(emulator, b"large", b"PUT") for word in ("-H", line)]
+    server = rig.server
+    url = url_of(server, "large")
+    headers = [word for line in curl_headers(server, b"large", b"PUT") for word in ("-H", line)]
     command = ["curl", "-sf", "-T", str(rig.source.path), *headers, url]
-    sample = timed(emulator, waited_cpu, lambda: quietly(*command))
+    sample = timed(server, waited_cpu, lambda: quietly(*command))
     rig.check_and_drop(b"large")
     return sample
 
 
-def upload_large(rig: Rig) -> Sample:
+def upload_large(rig: Rig, at_once: int) -> Sample:
     sample = timed(
-        rig.emulator, own_cpu, lambda: upload_directly(rig.store, b"large", rig.source.view)
+        rig.server, own_cpu, lambda: upload_directly(rig.store, b"large", rig.source.view, at_once)
     )
     rig.check_and_drop(b"large")
     return sample
@@ -212,12 +206,12 @@ def upload_large(rig: Rig) -> Sample:
 
 def write_large(rig: Rig, memory: list[int], *, dd: bool) -> Sample:
     """Write the large file into a mount that has just been made."""
-    with mounted(rig.emulator) as mount:
+    with mounted(rig.server) as mount:
         target = mount.path / "large"
         command = ["dd", f"if={rig.source.path}", f"of={target}", "bs=1M", "conv=fsync"]
         with Crew(WRITE_LARGE, lambda: [(rig.source.path, target)]) as crew:
             sample = timed(
-                rig.emulator,
+                rig.server,
                 lambda: daemon_cpu(mount.pid),
                 (lambda: quietly(*command)) if dd else crew.work,
                 prepare=(lambda: None) if dd else crew.assemble,
@@ -231,7 +225,7 @@ def put_small(rig: Rig, count: int, *, asking: bool) -> Sample:
     rest = bytes(rig.source.view)
     folder = f"direct-{time.monotonic_ns()}"  # no names that are there already
     sample = timed(
-        rig.emulator,
+        rig.server,
         own_cpu,
         lambda: put_directly(rig.store, folder, count, rest, asking=asking),
     )
@@ -242,7 +236,7 @@ def put_small(rig: Rig, count: int, *, asking: bool) -> Sample:
 def write_small(rig: Rig, count: int) -> Sample:
     """Write small files into a new directory of a mount that has just been made."""
     folder = ""
-    with mounted(rig.emulator) as mount:
+    with mounted(rig.server) as mount:
 
         def programs() -> list[list[str | Path]]:
             nonlocal folder
@@ -253,32 +247,37 @@ def write_small(rig: Rig, count: int) -> Sample:
 
         with Crew(WRITE_SMALL, programs) as crew:
             sample = timed(
-                rig.emulator, lambda: daemon_cpu(mount.pid), crew.work, prepare=crew.assemble
+                rig.server, lambda: daemon_cpu(mount.pid), crew.work, prepare=crew.assemble
             )
     rig.check_small(folder, count)
-    if sample.puts != count:
-        raise SystemExit(f"{sample.puts} PUTs for {count} files")
+    if sample.traffic.puts != count:
+        raise SystemExit(f"{sample.traffic.puts} PUTs for {count} files")
     return sample
+
+
+def others(sample: Sample) -> int:
+    """Requests that are no PUT, POST or GET."""
+    return sample.traffic.heads + sample.traffic.lists + sample.traffic.deletes
 
 
 def main() -> None:
     given = arguments(__doc__)
-    with emulated(lambda bucket: None) as emulator:
-        store = store_on(emulator)
+    with serving(given.store, lambda put: None) as server:
+        store = store_on(server)
         with source_of((48 if given.quick else 1024) * MIB) as source:
-            measure_large(Rig(emulator, store, source), given.runs)
+            measure_large(Rig(server, store, source), given.runs, AT_ONCE[given.store])
         with source_of(SMALL - 8) as source:
-            measure_small(Rig(emulator, store, source), given.runs, 80 if given.quick else 400)
+            measure_small(Rig(server, store, source), given.runs, 80 if given.quick else 400)
         store.close()
 
 
-def measure_large(rig: Rig, runs: int) -> None:
+def measure_large(rig: Rig, runs: int, at_once: int) -> None:
     peaks: dict[str, list[int]] = {"mount, write and close": [], "mount, dd conv=fsync": []}
     program, dd = peaks
     rounds = in_turns(
         {
             "curl -T": lambda: curl_large(rig),
-            "store layer alone": lambda: upload_large(rig),
+            "store layer alone": lambda: upload_large(rig, at_once),
             program: lambda: write_large(rig, peaks[program], dd=False),
             dd: lambda: write_large(rig, peaks[dd], dd=True),
         },
@@ -300,18 +299,18 @@ def measure_large(rig: Rig, runs: int) -> None:
                 f"{speed(rounds, name, 'store layer alone'):.2f}",
                 f"{sample.cpu / gib:.2f}",
                 f"{max(peaks[name]) / 1e6:.0f}" if name in peaks else "-",
-                *map(str, (sample.puts, sample.posts, sample.others)),
-                f"{sample.stored / size:.2f}",
+                *map(str, (sample.traffic.puts, sample.traffic.posts, others(sample))),
+                f"{sample.traffic.stored / size:.2f}",
                 f"{sample.server / gib:.2f}",
                 f"{sample.server / sample.wall:.2f}",
             ]
             for name, sample in medians(rounds).items()
         ],
         f"Medians of {runs}, turn about, ratios of two rows of a round; parts of {PART // MIB} "
-        f"MiB, up to {AT_ONCE} at once, from memory; a new mount a run; page cache dropped; CPU "
+        f"MiB, up to {at_once} at once, from memory; a new mount a run; page cache dropped; CPU "
         "of curl, of this process, of the daemon; every byte read back from the bucket and "
-        "compared by CRC-64 after each run. Server busy: its CPU over the time; it has one "
-        "thread, so near 1 it is the limit.",
+        "compared by CRC-64 after each run. Server busy: its CPU over the time; the emulator has "
+        "one thread, so near 1 it is the limit.",
     )
 
 
@@ -337,8 +336,8 @@ def measure_small(rig: Rig, runs: int, count: int) -> None:
                 f"{count / sample.wall:.0f}",
                 f"{speed(rounds, name, direct):.2f}",
                 f"{sample.cpu / count * 1e3:.2f}",
-                f"{sample.puts}",
-                f"{sample.others / count:.2f}",
+                f"{sample.traffic.puts}",
+                f"{others(sample) / count:.2f}",
                 f"{sample.server / count * 1e3:.2f}",
                 f"{sample.server / sample.wall:.2f}",
             ]

@@ -1,8 +1,8 @@
-"""The rig: an emulator on memory-backed storage, a mount by the real command, honest counters.
+"""The rig: a mount by the real command, honest counters, rows that take turns.
 
 Daemon CPU is user plus system time of the serving process and its children, memory is
-VmHWM plus shared memory, requests and the bytes they moved are counted from the emulator's
-request log. Rows take turns, and what checks the bytes comes before or after the timed part.
+VmHWM plus shared memory, requests and the bytes they moved are counted by the server. What checks
+the bytes comes before or after the timed part.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import random
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,19 +23,13 @@ from typing import NamedTuple, Self
 
 from fastcrc import crc64
 
-from ossfs.credentials import Credentials, StaticCredentials
-from ossfs.emulator.storage import Bucket, Storage
+from bench.support.servers import Server, Traffic, counting, soon
 from ossfs.store.api import Store
-from ossfs.store.oss import OssStore
-from ossfs.store.signing import make_signer
-from tests.support.emulator import EmulatorProcess
 from tests.support.mount import Mount, drop_caches
 
 MIB = 1 << 20
 TICK = os.sysconf("SC_CLK_TCK")
 ATTEMPTS = 10
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
-"""Where files are kept in memory; None: wherever temporary files are."""
 
 
 class Sample(NamedTuple):
@@ -47,57 +39,19 @@ class Sample(NamedTuple):
     """Seconds."""
     cpu: float
     """Seconds of the process in question: the daemon, curl, or this one."""
-    gets: int
-    """GETs of objects."""
-    fetched: int
-    """Bytes those GETs brought."""
+    traffic: Traffic = Traffic()
     server: float = 0.0
-    """Seconds of CPU that the emulator took."""
-    puts: int = 0
-    posts: int = 0
-    others: int = 0
-    """HEADs and listings, aborted uploads, whatever is none of the above."""
-    stored: int = 0
-    """Bytes that PUTs and POSTs brought."""
+    """Seconds of CPU that the server took."""
 
 
 @contextmanager
-def emulated(load: Callable[[Bucket], None]) -> Iterator[EmulatorProcess]:
-    """Serve what `load` puts into the bucket, from memory where there is /dev/shm."""
-    directory = tempfile.mkdtemp(prefix="ossfs-bench-", dir=MEMORY)
-    try:
-        with Storage(directory, fast_etags=True) as storage:
-            bucket = storage.bucket("test-bucket", create=True)
-            with bucket.batch():
-                load(bucket)
-        with EmulatorProcess(directory, fast_etags=True) as emulator:
-            yield emulator
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextmanager
-def mounted(emulator: EmulatorProcess, *options: str) -> Iterator[Mount]:
-    """Mount the emulator's bucket with `options`."""
+def mounted(server: Server, *options: str) -> Iterator[Mount]:
+    """Mount the server's bucket with `options`."""
     with (
         tempfile.TemporaryDirectory(prefix="ossfs-bench-") as directory,
-        Mount(emulator, Path(directory) / "mount", "log_level=info", *options) as made,
+        Mount(server, Path(directory) / "mount", "log_level=info", *options) as made,
     ):
         yield made
-
-
-def store_on(emulator: EmulatorProcess) -> OssStore:
-    """Return the store layer on the emulator, without a mount."""
-    return OssStore(emulator.bucket, emulator.endpoint, _keys(emulator))
-
-
-def curl_headers(emulator: EmulatorProcess, key: bytes, method: bytes = b"GET") -> list[str]:
-    """Return the header lines that let curl GET or PUT `key`, or list the bucket without one.
-
-    Good for a quarter of an hour, and for a PUT without a Content-Type, such as `curl -T` sends.
-    """
-    signer = make_signer(_keys(emulator), emulator.bucket, "")
-    return signer.sign(method, key, (), ()).decode().splitlines()
 
 
 def daemon_cpu(pid: int) -> float:
@@ -119,7 +73,7 @@ def waited_cpu() -> float:
 
 
 def timed(
-    emulator: EmulatorProcess,
+    server: Server,
     cpu: Callable[[], float],
     work: Callable[[], None],
     prepare: Callable[[], None] = lambda: None,
@@ -133,35 +87,15 @@ def timed(
     for _ in range(ATTEMPTS):
         drop_caches()
         prepare()
-        emulator.clear_requests()
+        answered = counting(server)
         dropped = _caches_dropped()
-        served, before, begun = daemon_cpu(emulator.pid), cpu(), time.perf_counter()
+        served, before, begun = daemon_cpu(server.pid), cpu(), time.perf_counter()
         work()
         wall, spent = time.perf_counter() - begun, cpu() - before
-        served = daemon_cpu(emulator.pid) - served
+        served = daemon_cpu(server.pid) - served
         if _caches_dropped() == dropped:
-            break
-    else:
-        raise SystemExit("another process keeps dropping the page cache; stop it, then start again")
-    requests = emulator.requests()
-    methods = Counter(record["method"] for record in requests)
-    gets = [
-        record["bytes"]
-        for record in requests
-        if record["method"] == "GET" and record["sub"] != "list-type"
-    ]
-    puts, posts = methods["PUT"], methods["POST"]
-    return Sample(
-        wall,
-        spent,
-        len(gets),
-        sum(gets),
-        served,
-        puts,
-        posts,
-        len(requests) - len(gets) - puts - posts,
-        sum(record["received"] for record in requests),
-    )
+            return Sample(wall, spent, answered(), served)
+    raise SystemExit("another process keeps dropping the page cache; stop it, then start again")
 
 
 def in_turns(rows: dict[str, Callable[[], Sample]], runs: int) -> list[dict[str, Sample]]:
@@ -171,15 +105,17 @@ def in_turns(rows: dict[str, Callable[[], Sample]], runs: int) -> list[dict[str,
 
 def medians(rounds: Sequence[dict[str, Sample]]) -> dict[str, Sample]:
     """Return the median of each figure of each row."""
-    return {
-        name: Sample(
-            *(
-                type(figures[0])(statistics.median(figures))
-                for figures in zip(*(samples[name] for samples in rounds), strict=True)
-            )
-        )
-        for name in rounds[0]
-    }
+    return {name: _median([samples[name] for samples in rounds]) for name in rounds[0]}
+
+
+def _median(samples: Sequence[Sample]) -> Sample:
+    counts = zip(*(sample.traffic for sample in samples), strict=True)
+    return Sample(
+        statistics.median(sample.wall for sample in samples),
+        statistics.median(sample.cpu for sample in samples),
+        Traffic(*(int(statistics.median(each)) for each in counts)),
+        statistics.median(sample.server for sample in samples),
+    )
 
 
 def turn_about(rows: dict[str, Callable[[], Sample]], runs: int) -> dict[str, Sample]:
@@ -322,12 +258,3 @@ def _caches_dropped() -> tuple[str, ...]:
     """Return how often this machine was told to drop its caches."""
     lines = Path("/proc/vmstat").read_text().splitlines()
     return tuple(line for line in lines if line.startswith("drop_"))
-
-
-def soon() -> float:
-    """Return the deadline of a request that must not hang for ever."""
-    return time.monotonic() + 60
-
-
-def _keys(emulator: EmulatorProcess) -> StaticCredentials:
-    return StaticCredentials(Credentials(emulator.key_id, emulator.key_secret))

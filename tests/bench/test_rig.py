@@ -23,6 +23,7 @@ from bench.support.rig import (
     speed,
     turn_about,
 )
+from bench.support.servers import Traffic
 from ossfs.store.api import GetReply
 from ossfs.store.memory import MemoryStore
 
@@ -55,11 +56,11 @@ def test_rows_take_turns_and_each_figure_is_its_median() -> None:
     def row(name: str) -> Sample:
         order.append(name)
         wall = walls[name].pop(0)
-        return Sample(wall, 10 - wall, int(wall), int(wall) * 100)
+        return Sample(wall, 10 - wall, Traffic(int(wall)))
 
     found = turn_about({"a": lambda: row("a"), "b": lambda: row("b")}, 3)
     assert order == ["a", "b", "a", "b", "a", "b"]
-    assert found == {"a": Sample(2.0, 8.0, 2, 200), "b": Sample(8.0, 2.0, 8, 800)}
+    assert found == {"a": Sample(2.0, 8.0, Traffic(2)), "b": Sample(8.0, 2.0, Traffic(8))}
 
 
 def test_a_ratio_is_of_two_rows_of_one_round_and_of_the_round_in_the_middle() -> None:
@@ -67,7 +68,7 @@ def test_a_ratio_is_of_two_rows_of_one_round_and_of_the_round_in_the_middle() ->
     walls = {"base": iter([1.0, 1.0, 4.0]), "row": iter([2.0, 8.0, 8.0])}
 
     def row(name: str) -> Sample:
-        return Sample(next(walls[name]), 0, 0, 0)
+        return Sample(next(walls[name]), 0)
 
     rounds = in_turns({"base": lambda: row("base"), "row": lambda: row("row")}, 3)
     assert speed(rounds, "row", "base") == 0.5

@@ -17,12 +17,29 @@ def test_there_are_benchmarks() -> None:
     assert {"clients", "get", "listing", "read", "rename", "small", "tree", "write"} <= set(SCRIPTS)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_benchmark_prints_a_table_with_a_ratio(name: str) -> None:
-    shown = run(sys.executable, BENCH / f"{name}.py", "--quick", seconds=110).stdout.decode()
-    lines = shown.strip().splitlines()
+def table_of(name: str, *options: str) -> list[str]:
+    """Run a benchmark; return what it prints."""
+    command = [sys.executable, BENCH / f"{name}.py", "--quick", *options]
+    lines = run(*command, seconds=110).stdout.decode().strip().splitlines()
     assert len(lines) >= 5
     assert any(
         word in lines[1]
         for word in ("of curl", "of direct", "times paging", "of the limit", "ours/best")
     )
+    return lines
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_benchmark_prints_a_table_with_a_ratio(name: str) -> None:
+    table_of(name)
+
+
+@pytest.mark.parametrize("name", ["listing", "read", "rename", "small", "write"])
+def test_a_benchmark_runs_on_seaweedfs_with_the_same_checks(name: str) -> None:
+    table_of(name, "--store", "s3")
+
+
+def test_a_benchmark_with_nothing_to_show_on_s3_says_so() -> None:
+    done = run(sys.executable, BENCH / "tree.py", "--quick", "--store", "s3")
+    assert done.stdout == b""
+    assert b"nothing in it runs on S3" in done.stderr

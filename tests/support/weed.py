@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +15,7 @@ from ossfs.cli import seaweed
 from tests.support.emulator import BUCKET, KEY_ID, KEY_SECRET
 
 REGION = "us-east-1"
+_METRIC = re.compile(r"^SeaweedFS_(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
 class WeedProcess:
@@ -28,12 +31,25 @@ class WeedProcess:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         self._server: seaweed.Seaweed | None = None
+        self._metrics_port = 0
 
     @property
     def endpoint(self) -> str:
         """http://127.0.0.1:PORT"""
         assert self._server is not None, "SeaweedFS is not running"
         return self._server.endpoint
+
+    @property
+    def pid(self) -> int:
+        assert self._server is not None, "SeaweedFS is not running"
+        return self._server.process.pid
+
+    def metrics(self) -> dict[tuple[str, str], float]:
+        """Return its counters by name (without `SeaweedFS_`) and labels (`type="GET",...`)."""
+        url = f"http://127.0.0.1:{self._metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            found = _METRIC.findall(reply.read().decode())
+        return {(name, labels): float(value) for name, labels, value in found}
 
     def client(self) -> Minio:
         """Return minio's own client of this server: the second opinion."""
@@ -50,8 +66,9 @@ class WeedProcess:
         self.client().make_bucket(bucket_name=name)
 
     def __enter__(self) -> Self:
-        # Else a put would make its bucket.
-        more = ["-s3.autoCreateBucket=false"]
+        (self._metrics_port,) = seaweed.free_ports(1)
+        # Without the former a put would make its bucket.
+        more = ["-s3.autoCreateBucket=false", f"-metricsPort={self._metrics_port}"]
         self._server = seaweed.start(
             self.directory, self.key_id, self.key_secret, tied=True, more=more
         )
