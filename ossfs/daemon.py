@@ -65,6 +65,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 2.0
 HEALTH_SECONDS = 60.0
+RENEW_SECONDS = (1.0, 15.0)
+"""Least and most time between two looks at whether keys are to be renewed; ossfs 2.0 takes 15."""
 TASK_BYTES = 2 * 1024**2
 """A pyfuse3 task holds a receive buffer of 1 MiB and what its handler holds."""
 TASKS = 512
@@ -190,6 +192,7 @@ class _Daemon:
                     nursery.start_soon(self._session.shake_hands)
                     watching.start_soon(self._watch_signals, signals, watching, filesystem, client)
                     nursery.start_soon(client.watch)
+                    nursery.start_soon(self._renew_keys, client)
                     nursery.start_soon(self._sweep, filesystem)
                     nursery.start_soon(self._flush_now_and_then, filesystem)
                     nursery.start_soon(self._once_started)
@@ -326,6 +329,20 @@ class _Daemon:
         self._starting.cancel()
         if not self._leaving and not self._ready():
             raise UserError(_FORSAKEN)
+
+    async def _renew_keys(self, client: StoreClient) -> None:
+        """Fetch new keys before the old ones expire, so that no request is refused for it."""
+        least, most = RENEW_SECONDS
+        clock = SystemClock()
+
+        def left() -> float:
+            due = self._credentials.renew_at()
+            return most if due is None else due - clock.wall()
+
+        while True:
+            if left() <= 0:
+                await client.refresh()
+            await trio.sleep(min(max(left(), least), most))
 
     async def _sweep(self, filesystem: WritableFileSystem) -> None:
         health = trio.current_time() + HEALTH_SECONDS

@@ -28,7 +28,8 @@ from ossfs.cli.terminal import complain, one_line, say
 from ossfs.config import arguments, validate
 from ossfs.config.options import MountOptions
 from ossfs.config.values import read_duration, show_duration
-from ossfs.credentials import CredentialsProvider, environment
+from ossfs.credentials import CredentialsProvider, sources
+from ossfs.credentials.renewed import Renewed
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.store.api import PendingUpload
 from ossfs.store.client import StoreClient
@@ -82,7 +83,7 @@ def cleanup(words: tuple[str, ...], lists: tuple[str, ...], older_than: int, dry
     if resolved.keys.passwd_file:
         preflight.check_file("passwd_file", resolved.keys.passwd_file)
     options = resolved.options
-    provider = environment.find(resolved.keys, options.bucket, os.environ, options.store)
+    provider = Renewed(sources.find(resolved.keys, options.bucket, os.environ, options.store))
     # What fails is told in one line, here; without a handler Python would print warnings as well.
     logging.getLogger().addHandler(logging.NullHandler())
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

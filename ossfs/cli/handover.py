@@ -12,11 +12,9 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from ossfs.config.options import MountOptions
-from ossfs.credentials import Credentials, CredentialsProvider, StaticCredentials
-from ossfs.credentials.passwd import PasswdFile
+from ossfs.credentials import Source, sources
 from ossfs.runtime.failure import ExitStatus, UserError
 
 _KEPT = frozenset(
@@ -26,26 +24,17 @@ _KEPT = frozenset(
 _KEPT_PREFIXES = ("LC_", "PYTHON", "XDG_", "MALLOC_")
 
 
-def encode(options: MountOptions, provider: CredentialsProvider) -> bytes:
+def encode(options: MountOptions, keys: Source) -> bytes:
     """Return everything the serving process needs."""
-    keys: dict[str, Any]
-    if isinstance(provider, PasswdFile):
-        keys = {"passwd_file": provider.path}
-    else:
-        keys = asdict(provider.get())
-    return json.dumps({"options": asdict(options), "keys": keys}).encode()
+    return json.dumps({"options": asdict(options), "keys": dict(keys.told())}).encode()
 
 
-def decode(raw: bytes) -> tuple[MountOptions, CredentialsProvider]:
-    """Undo `encode`; UserError when a passwd file is not what it was a moment ago."""
+def decode(raw: bytes) -> tuple[MountOptions, Source]:
+    """Undo `encode`."""
     told = json.loads(raw)
     fields = told["options"]
     fields["kernel_words"] = tuple(fields["kernel_words"])
-    options = MountOptions(**fields)
-    keys = told["keys"]
-    if "passwd_file" in keys:
-        return options, PasswdFile(keys["passwd_file"], options.bucket)
-    return options, StaticCredentials(Credentials(**keys))
+    return MountOptions(**fields), sources.made(told["keys"])
 
 
 def clean_environment(environ: Mapping[str, str], secrets: tuple[str, ...]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from ossfs.cli.terminal import complain, say
 from ossfs.config import arguments, validate
 from ossfs.config.docs import mount_help
 from ossfs.config.options import MountOptions
-from ossfs.credentials import environment
+from ossfs.credentials import sources
 from ossfs.runtime.failure import UserError
 from ossfs.runtime.logs import path_in
 from ossfs.runtime.mount_table import Life, life_of
@@ -63,11 +63,14 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
     with claim(options.mountpoint) as claimed:
         notes = list(resolved.notes)
         notes += preflight.settle_mountpoint(options.mountpoint, nonempty=options.nonempty)
-        if resolved.keys.passwd_file:
-            preflight.check_file("passwd_file", resolved.keys.passwd_file)
-        provider = environment.find(resolved.keys, options.bucket, os.environ, options.store)
-        config = handover.open_anonymous("ossfs-config", handover.encode(options, provider))
-        clean = handover.clean_environment(os.environ, provider.secrets())
+        for option in ("passwd_file", "credentials_file"):
+            path = getattr(resolved.keys, option)
+            if path:
+                preflight.check_file(option, path)
+        keys = sources.find(resolved.keys, options.bucket, os.environ, options.store)
+        known = keys.check()
+        config = handover.open_anonymous("ossfs-config", handover.encode(options, keys))
+        clean = handover.clean_environment(os.environ, known)
         if options.foreground:
             _tell(notes)
             _become(_command(options, config=config, claim=claimed), clean)

@@ -21,6 +21,7 @@ from ossfs.cli import handover, signals
 from ossfs.cli.terminal import complain
 from ossfs.config.options import MountOptions
 from ossfs.credentials import CredentialsProvider
+from ossfs.credentials.renewed import Renewed
 from ossfs.runtime import logs
 from ossfs.runtime.failure import ExitStatus, UserError, in_a_line
 
@@ -70,7 +71,8 @@ def main(words: Sequence[str]) -> int:
     log = "the lines above" if word_fd is None else ""
     try:
         signals.release()
-        options, provider = handover.decode(handover.read_all(int(given["--config-fd"])))
+        options, source = handover.decode(handover.read_all(int(given["--config-fd"])))
+        provider = Renewed(source)
         _start_log(options, provider)
         log = log or logs.path_in(options.log_dir)
         _raise_file_limit()

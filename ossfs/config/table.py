@@ -191,6 +191,29 @@ TABLE: tuple[Option, ...] = (
         "take the keys any more.",
     ),
     Option(
+        "credentials_file",
+        Kind.PATH,
+        Group.CREDENTIALS,
+        "File with a JSON object: AccessKeyId, AccessKeySecret and, for temporary keys, "
+        "SecurityToken and Expiration (such as 2026-11-26T21:00:00Z). Under the same rules as "
+        "passwd_file. Read again before the keys expire and when OSS does not take them any more.",
+    ),
+    Option(
+        "credential_process",
+        Kind.TEXT,
+        Group.CREDENTIALS,
+        "Program that prints such a JSON object, by its absolute path, and its arguments; no shell "
+        "expands them. It has 10 s and is run again before the keys expire and when OSS does not "
+        "take them any more. Wins over keys of options, environment and files.",
+    ),
+    Option(
+        "ram_role",
+        Kind.TEXT,
+        Group.CREDENTIALS,
+        "RAM role of the ECS instance, whose temporary keys come from the metadata service and are "
+        "renewed in time; or the full http:// address of the keys. Wins over all other keys.",
+    ),
+    Option(
         "uid",
         Kind.INTEGER,
         Group.PERMISSIONS,

@@ -21,7 +21,7 @@ from ossfs.config.arguments import Arguments, Setting
 from ossfs.config.options import MountOptions
 from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, OPPOSITES, TABLE, Option
 from ossfs.config.values import Kind, Value
-from ossfs.credentials import KeySettings
+from ossfs.credentials import KeySettings, process, ram_role
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.paths import absolute
 from ossfs.store.bucket_name import is_bucket_name, legal_bucket_name
@@ -129,7 +129,12 @@ def resolve_bucket(
     return Resolved(options, keys, warnings)
 
 
-_NOT_FIELDS = frozenset({"oss_bucket", "oss_access_key_id", "oss_access_key_secret", "passwd_file"})
+_NOT_FIELDS = frozenset(
+    {
+        *("oss_bucket", "oss_access_key_id", "oss_access_key_secret", "passwd_file"),
+        *("credentials_file", "credential_process", "ram_role"),
+    }
+)
 
 
 def _refuse(message: str) -> UserError:
@@ -278,6 +283,19 @@ def _check_passwd_file(text: str) -> None:
         )
 
 
+def _check_sources(keys: KeySettings) -> None:
+    """Refuse a command and a role that cannot be one, before either is asked for keys."""
+    for option, text, judge in (
+        ("credential_process", keys.credential_process, process.words_of),
+        ("ram_role", keys.ram_role, ram_role.address_of),
+    ):
+        if text:
+            try:
+                judge(text)
+            except ValueError as reason:
+                raise _refuse(f"{option}: {reason}") from None
+
+
 def _keys(
     values: Mapping[str, Value], typed: Mapping[str, str]
 ) -> tuple[KeySettings, tuple[str, ...]]:
@@ -287,7 +305,11 @@ def _keys(
         key_id=typed.get("oss_access_key_id", "").strip(),
         key_secret=typed.get("oss_access_key_secret", "").strip(),
         passwd_file=str(values["passwd_file"]),
+        credentials_file=str(values["credentials_file"]),
+        credential_process=str(values["credential_process"]),
+        ram_role=str(values["ram_role"]),
     )
+    _check_sources(keys)
     if not typed.get("oss_access_key_secret"):
         return keys, ()
     warning = (

@@ -1,7 +1,8 @@
-"""Where the keys come from: option, environment, passwd file; later process and RAM role."""
+"""Where the keys come from: options, environment, files, a program, the instance's RAM role."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +15,8 @@ class Credentials:
     key_secret: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
     """STS security token, if any."""
+    expires: float | None = None
+    """Seconds since the epoch; None: not told, or never."""
 
     def secrets(self) -> tuple[str, ...]:
         """Return what must never be seen in a log, an environment or a command line."""
@@ -22,11 +25,33 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class KeySettings:
-    """What the options say about credentials; `environment.find` makes keys of it."""
+    """What the options say about credentials; `sources.find` makes a source of it."""
 
     key_id: str = ""
     key_secret: str = field(default="", repr=False)
     passwd_file: str = ""
+    credentials_file: str = ""
+    credential_process: str = ""
+    ram_role: str = ""
+
+
+class Source(Protocol):
+    """Whence keys can be had, again and again."""
+
+    def check(self) -> tuple[str, ...]:
+        """Say at once what can be said without waiting: UserError, or the secrets known by now."""
+        ...
+
+    def fetch(self) -> Credentials:
+        """Return the keys of this moment; UserError with status CREDENTIALS without any.
+
+        May take seconds, but no more than some ten.
+        """
+        ...
+
+    def told(self) -> Mapping[str, str | float | None]:
+        """Return what `sources.made` makes the same source of; `kind` is its name."""
+        ...
 
 
 class CredentialsProvider(Protocol):
@@ -35,7 +60,11 @@ class CredentialsProvider(Protocol):
     def get(self) -> Credentials: ...
 
     def refresh(self) -> bool:
-        """Fetch afresh after the store refused the keys as outdated; False if nothing changed."""
+        """Fetch afresh, also where the store refused the keys; False if nothing changed."""
+        ...
+
+    def renew_at(self) -> float | None:
+        """Return when to refresh without being refused first, in seconds since the epoch."""
         ...
 
     def secrets(self) -> tuple[str, ...]:
@@ -54,6 +83,9 @@ class StaticCredentials:
 
     def refresh(self) -> bool:
         return False
+
+    def renew_at(self) -> float | None:
+        return None
 
     def secrets(self) -> tuple[str, ...]:
         return self._credentials.secrets()

@@ -159,6 +159,11 @@ def run(
     help="Seconds since the epoch from which the token is refused as expired.",
 )
 @click.option(
+    "--dated-tokens",
+    is_flag=True,
+    help="Take TOKEN.SECONDS for the STS token until that many seconds since the epoch.",
+)
+@click.option(
     "--region", default=DEFAULT_REGION, show_default=True, help="Region of V4 signatures."
 )
 @click.option(
@@ -183,12 +188,19 @@ def emulator(
     access_key_secret: str,
     security_token: str | None,
     security_token_expires: float | None,
+    dated_tokens: bool,
     region: str,
     fast_etags: bool,
     until_stdin_closes: bool,
 ) -> None:
     """Serve a directory as an OSS endpoint on this machine."""
-    key = Key(access_key_id, access_key_secret, security_token or None, security_token_expires)
+    key = Key(
+        access_key_id,
+        access_key_secret,
+        security_token or None,
+        security_token_expires,
+        dated_tokens,
+    )
     settings = Settings(key, region, latency_ms / 1e3, bandwidth_mb * 1e6, request_log)
     try:
         run(

@@ -55,6 +55,8 @@ class Key:
     """Set: the key is an STS key, and the token has to come with every request."""
     token_expires: float | None = None
     """Seconds since the epoch after which the token is refused."""
+    dated: bool = False
+    """Every TOKEN.SECONDS is good, until that many seconds since the epoch."""
 
 
 class Verifier:
@@ -90,9 +92,12 @@ class Verifier:
             return
         if not given:
             raise OssFault("InvalidAccessKeyId", details={"OSSAccessKeyId": self._key.id})
+        expires = self._key.token_expires
+        if self._key.dated:
+            given, _, seconds = given.rpartition(".")
+            expires = float(seconds) if seconds.isdecimal() else 0.0
         if not hmac.compare_digest(as_sent(given), self._key.token.encode()):
             raise OssFault("InvalidSecurityToken")
-        expires = self._key.token_expires
         if expires is not None and self._wall() >= expires:
             raise OssFault("SecurityTokenExpired")
 

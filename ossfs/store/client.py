@@ -121,6 +121,10 @@ class StoreClient:
         """Report requests that take too long, for ever; the daemon runs it in its nursery."""
         await self._watch.run()
 
+    async def refresh(self) -> None:
+        """Fetch the credentials afresh, as when the store has refused them."""
+        await self._refresh_once(self._refreshes)
+
     def close(self) -> None:
         """Drop the store's idle connections; requests under way may fail."""
         self._store.close()

@@ -12,7 +12,8 @@ from ossfs.cli import handover
 from ossfs.cli.main import COMMANDS
 from ossfs.cli.sample import BUCKET
 from ossfs.config.options import MountOptions
-from ossfs.credentials import Credentials, StaticCredentials
+from ossfs.credentials import Credentials
+from ossfs.credentials.sources import Given
 from ossfs.emulator.storage import Storage
 from tests.cli.command import Ossfs
 
@@ -55,10 +56,10 @@ def test_without_a_command_the_help_is_an_error(ossfs: Ossfs) -> None:
 
 def test_the_configuration_survives_the_handover() -> None:
     options = MountOptions("bucket", "/mnt/\udcff", kernel_words=("noexec",), attr_timeout=1.5)
-    provider = StaticCredentials(Credentials("id", "secret", "token"))
-    there, keys = handover.decode(handover.encode(options, provider))
+    source = Given(Credentials("id", "secret", "token"))
+    there, keys = handover.decode(handover.encode(options, source))
     assert there == options
-    assert keys.get() == provider.get()
+    assert keys.fetch() == source.fetch()
 
 
 def test_the_sample_bucket_is_the_same_every_time(tmp_path: Path) -> None:

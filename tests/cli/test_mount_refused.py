@@ -85,6 +85,18 @@ def test_a_passwd_file_others_can_read(ossfs: Ossfs, tmp_path: Path) -> None:
     refused(reply, ExitStatus.CREDENTIALS, "mode 0644", "chmod 600")
 
 
+def test_a_program_that_gives_no_keys(ossfs: Ossfs) -> None:
+    reply = ossfs.mount("-o", "credential_process=/bin/false")
+    refused(reply, ExitStatus.CREDENTIALS, "credential_process /bin/false", "ended with status 1")
+    reply = ossfs.mount("-o", "credential_process=/no/such/program")
+    refused(reply, ExitStatus.CREDENTIALS, "there is no such program")
+
+
+def test_a_role_without_a_metadata_service(ossfs: Ossfs) -> None:
+    reply = ossfs.mount("-o", "ram_role=http://127.0.0.1:1/keys/of/role")
+    refused(reply, ExitStatus.CREDENTIALS, "ram_role", "does not answer", "Connection refused")
+
+
 def test_a_wrong_secret(ossfs: Ossfs) -> None:
     reply = ossfs.mount(OSS_ACCESS_KEY_SECRET="wrong")
     refused(reply, ExitStatus.CREDENTIALS, "SignatureDoesNotMatch", ossfs.emulator.bucket)

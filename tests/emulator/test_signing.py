@@ -194,3 +194,20 @@ def test_an_expired_token_is_security_token_expired(tmp_path: Path, v4: bool) ->
     assert (answer.status, answer.code) == (403, "SecurityTokenExpired")
     oss.close()
     server.close()
+
+
+def test_a_dated_token_is_good_until_then(tmp_path: Path, v4: bool) -> None:
+    server = Served(
+        tmp_path, Settings(Key("test-key-id", "test-key-secret", "t", dated=True)), SCALED
+    )
+    now = int(time.time())
+    for token, code in (
+        (f"t.{now + 60}", "NoSuchKey"),
+        (f"t.{now - 1}", "SecurityTokenExpired"),
+        (f"u.{now + 60}", "InvalidSecurityToken"),
+        ("t", "InvalidSecurityToken"),
+    ):
+        oss = RawClient(server.port, token=token, v4=v4)
+        assert oss.call("GET", "x").code == code
+        oss.close()
+    server.close()

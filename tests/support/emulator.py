@@ -45,6 +45,7 @@ class EmulatorProcess:
         key_secret: str = KEY_SECRET,
         token: str | None = None,
         token_expires: float | None = None,
+        dated_tokens: bool = False,
         region: str = REGION,
         port: int = 0,
         request_log: bool = True,
@@ -61,6 +62,7 @@ class EmulatorProcess:
         self._latency_ms = latency_ms
         self._bandwidth_mb = bandwidth_mb
         self._token_expires = token_expires
+        self._dated_tokens = dated_tokens
         self._fast_etags = fast_etags
         self._open_files = open_files
         self._log: Path | None = None
@@ -96,6 +98,8 @@ class EmulatorProcess:
             command += ["--request-log", str(self._log)]
         if self._token_expires is not None:
             command += ["--security-token-expires", str(self._token_expires)]
+        if self._dated_tokens:
+            command.append("--dated-tokens")
         environment = {
             name: value
             for name, value in os.environ.items()

@@ -49,9 +49,22 @@ def test_defaults_are_those_of_the_options_class() -> None:
 def test_every_field_of_the_options_is_a_row_or_the_command_lines_own() -> None:
     own = {"bucket", "mountpoint", "kernel_words", "foreground"}
     keys = {"oss_bucket", "oss_access_key_id", "oss_access_key_secret", "passwd_file"}
+    keys |= {"credentials_file", "credential_process", "ram_role"}
     assert {field.name for field in fields(MountOptions)} - own == {
         option.name for option in TABLE
     } - keys
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("credential_process=helper", "credential_process: it does not begin with the absolute"),
+        ("credential_process=/bin/helper $HOME", "there is no shell"),
+        ("ram_role=my role", "ram_role: neither the name of a role nor http://HOST/PATH"),
+    ],
+)
+def test_a_program_and_a_role_that_cannot_be_one_are_refused(option: str, reason: str) -> None:
+    assert reason in refusal("-o", option)
 
 
 def test_every_default_is_legal() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ossfs.credentials import Credentials, KeySettings
-from ossfs.credentials.environment import find
-from ossfs.credentials.passwd import PasswdFile, load
+from ossfs.credentials.files import PasswdFile
+from ossfs.credentials.sources import find
 from ossfs.runtime.failure import ExitStatus, UserError
 
 ENVIRON = {"OSS_ACCESS_KEY_ID": "env-id", "OSS_ACCESS_KEY_SECRET": "env-secret"}
@@ -22,6 +22,10 @@ def write(path: Path, text: str, mode: int = 0o600) -> str:
     return str(path)
 
 
+def load(path: str, bucket: str) -> Credentials:
+    return PasswdFile(path, bucket).fetch()
+
+
 def refusal(path: str, bucket: str = "bucket") -> str:
     with pytest.raises(UserError) as refused:
         load(path, bucket)
@@ -31,29 +35,29 @@ def refusal(path: str, bucket: str = "bucket") -> str:
 
 
 def test_the_environment_gives_keys_and_token() -> None:
-    keys = find(KeySettings(), "bucket", ENVIRON | {"OSS_SESSION_TOKEN": "tok"}).get()
+    keys = find(KeySettings(), "bucket", ENVIRON | {"OSS_SESSION_TOKEN": "tok"}).fetch()
     assert (keys.key_id, keys.key_secret, keys.token) == ("env-id", "env-secret", "tok")
 
 
 def test_options_win_over_the_environment_and_leave_its_token_alone() -> None:
     settings = KeySettings(key_id="opt-id", key_secret="opt-secret")
-    keys = find(settings, "bucket", ENVIRON | {"OSS_SESSION_TOKEN": "tok"}).get()
+    keys = find(settings, "bucket", ENVIRON | {"OSS_SESSION_TOKEN": "tok"}).fetch()
     assert (keys.key_id, keys.key_secret, keys.token) == ("opt-id", "opt-secret", None)
 
 
 def test_temporary_keys_given_as_options_take_the_token_of_the_environment() -> None:
     settings = KeySettings(key_id="STS.abc", key_secret="opt-secret")
-    assert find(settings, "bucket", {"OSS_SESSION_TOKEN": "tok"}).get().token == "tok"
+    assert find(settings, "bucket", {"OSS_SESSION_TOKEN": "tok"}).fetch().token == "tok"
 
 
 def test_an_id_as_option_goes_with_a_secret_from_the_environment() -> None:
-    keys = find(KeySettings(key_id="opt-id"), "bucket", ENVIRON).get()
+    keys = find(KeySettings(key_id="opt-id"), "bucket", ENVIRON).fetch()
     assert (keys.key_id, keys.key_secret) == ("opt-id", "env-secret")
 
 
 def test_a_passwd_file_wins_over_the_environment(tmp_path: Path) -> None:
     path = write(tmp_path / "passwd", "file-id:file-secret\n")
-    assert find(KeySettings(passwd_file=path), "bucket", ENVIRON).get().key_id == "file-id"
+    assert find(KeySettings(passwd_file=path), "bucket", ENVIRON).fetch().key_id == "file-id"
 
 
 @pytest.mark.parametrize(
@@ -169,42 +173,14 @@ def test_a_file_belongs_to_root_or_to_the_user_who_mounts(
         assert "another user (uid 65534)" in refusal(path)
 
 
-def test_refresh_reads_exchanged_keys_and_keeps_the_old_ones_when_it_cannot(tmp_path: Path) -> None:
-    path = tmp_path / "p"
-    provider = PasswdFile(write(path, "id:one\n"), "bucket")
-    assert provider.refresh() is False
-    write(path, "id:two\n")
-    assert provider.refresh() is True
-    assert provider.get().key_secret == "two"
-    path.chmod(0o644)
-    assert provider.refresh() is False
-    assert provider.get().key_secret == "two"
-
-
-def test_the_secrets_of_exchanged_keys_are_known_and_those_of_lately_not_forgotten(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "p"
-    provider = PasswdFile(write(path, "bucket:STS.id:one:token\n"), "bucket")
-    assert set(provider.secrets()) == {"one", "token"}
-    write(path, "id:two\n")
-    assert provider.refresh()
-    assert set(provider.secrets()) == {"one", "token", "two"}
-    for number in range(100):
-        write(path, f"id:secret-{number}\n")
-        assert provider.refresh()
-    assert provider.secrets()[:2] == ("secret-99", "secret-98")
-    assert len(provider.secrets()) < 50
-
-
 def test_the_names_of_s3s_tools_are_looked_at_for_s3_alone() -> None:
     environ = {
         "AWS_ACCESS_KEY_ID": "id",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_SESSION_TOKEN": "token",
     }
-    assert find(KeySettings(), "b", environ, "s3").get() == Credentials("id", "secret", "token")
+    assert find(KeySettings(), "b", environ, "s3").fetch() == Credentials("id", "secret", "token")
     with pytest.raises(UserError):
         find(KeySettings(), "b", environ)
     ours = environ | {"OSS_ACCESS_KEY_ID": "our id", "OSS_ACCESS_KEY_SECRET": "our secret"}
-    assert find(KeySettings(), "b", ours, "s3").get() == Credentials("our id", "our secret")
+    assert find(KeySettings(), "b", ours, "s3").fetch() == Credentials("our id", "our secret")
