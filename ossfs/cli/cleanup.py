@@ -79,7 +79,8 @@ def cleanup(words: tuple[str, ...], lists: tuple[str, ...], older_than: int, dry
     if len(words) != 1:
         raise UserError(_USAGE, ExitStatus.USAGE)
     settings = tuple(setting for text in lists for setting in arguments.split_list(text))
-    resolved = validate.resolve_bucket(words[0], settings, os.environ)
+    conf = preflight.config_file(settings)
+    resolved = validate.resolve_bucket(words[0], settings, os.environ, conf)
     if resolved.keys.passwd_file:
         preflight.check_file("passwd_file", resolved.keys.passwd_file)
     options = resolved.options

@@ -22,6 +22,7 @@ _INTERRUPTED = 130
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "mount": ("ossfs.cli.mount", "Mount a bucket as a directory."),
+    "check": ("ossfs.cli.check", "Judge options without mounting, and show what they come to."),
     "umount": ("ossfs.cli.umount", "Unmount, and wait until the serving process is gone."),
     "cleanup": ("ossfs.cli.cleanup", "Abort multipart uploads that were left unfinished."),
     "demo": ("ossfs.cli.demo", "Show it all at work on this machine, no account needed."),

@@ -57,7 +57,8 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
     if asked.help:
         click.echo(ctx.get_help())
         return
-    resolved = validate.resolve(asked, os.environ, validate.Host.here())
+    conf = preflight.config_file(asked.settings)
+    resolved = validate.resolve(asked, os.environ, validate.Host.here(), conf)
     options = replace(resolved.options, mountpoint=mounts.canonical(resolved.options.mountpoint))
     preflight.check_fuse()
     with claim(options.mountpoint) as claimed:

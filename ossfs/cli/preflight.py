@@ -11,9 +11,13 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 
 from ossfs.cli import mounts
+from ossfs.config import file
+from ossfs.config.arguments import Setting
+from ossfs.config.file import ConfigFile
 from ossfs.runtime.bounded import PATIENCE_S, within
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.logs import prepare_directory
@@ -130,6 +134,19 @@ def _no_log(error: UserError) -> UserError:
     return UserError(
         f"log_dir: {error.message}, or choose another: -o log_dir=DIR", ExitStatus.USAGE
     )
+
+
+def config_file(settings: Sequence[Setting]) -> ConfigFile | None:
+    """Read the configuration file that a command line names, if it names one."""
+    path = file.conf_of(settings)
+    if not path:
+        return None
+    try:
+        return within(PATIENCE_S, lambda: file.read(path))
+    except TimeoutError:
+        raise UserError(
+            f"configuration file {path} does not open: its file system hangs", ExitStatus.USAGE
+        ) from None
 
 
 def check_file(option: str, path: str) -> None:

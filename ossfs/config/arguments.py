@@ -1,6 +1,6 @@
 """The words of `ossfs mount`, taken apart but not yet judged.
 
-    ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o a=b,c -fo d --name=value
+    ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o a=b,c -fo d --name=value -c FILE
 
 Grammar only: which options exist is the table's business and what they may hold is
 `validate`'s. `-o` lists split at commas; a backslash keeps the character after it, so a value
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 from ossfs.runtime.failure import ExitStatus, UserError
 
+CONF = "conf"
+"""Names the configuration file; no option of the table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -21,6 +24,8 @@ class Setting:
 
     name: str
     value: str | None
+    place: str = ""
+    """Where it stands in a file; empty for the command line."""
 
     def __repr__(self) -> str:
         return f"Setting({self.name!r})"  # the value may be a secret
@@ -68,29 +73,35 @@ def scan(words: Sequence[str]) -> Arguments:
             wants_help = True
         elif word == "--foreground":
             foreground = True
+        elif word == f"--{CONF}":
+            settings.append(Setting(CONF, _next(rest, "--conf needs a value: --conf FILE")))
         elif word.startswith("--"):
             settings.append(_setting(word[2:]))
+        elif word.startswith("-c"):
+            settings.append(Setting(CONF, word[2:] or _next(rest, "-c needs a value: -c FILE")))
         elif word.startswith("-") and len(word) > 1:
             switches, has_list, items = word[1:].partition("o")
             for switch in switches:
                 if switch not in "fh":
                     raise UserError(
-                        f"unknown switch -{switch}; there are -f, -h and -o NAME=VALUE,...",
+                        f"unknown switch -{switch}; there are -f, -h, -c FILE and -o NAME=VALUE",
                         ExitStatus.USAGE,
                     )
             foreground = foreground or "f" in switches
             wants_help = wants_help or "h" in switches
             if has_list:
-                settings.extend(split_list(items or _next(rest)))
+                settings.extend(
+                    split_list(items or _next(rest, "-o needs a value: -o NAME=VALUE,..."))
+                )
         else:
             positional.append(word)
     return Arguments(tuple(positional), tuple(settings), foreground, wants_help)
 
 
-def _next(rest: Iterator[str]) -> str:
+def _next(rest: Iterator[str], otherwise: str) -> str:
     for word in rest:
         return word
-    raise UserError("-o needs a value: -o NAME=VALUE,...", ExitStatus.USAGE)
+    raise UserError(otherwise, ExitStatus.USAGE)
 
 
 def _setting(text: str) -> Setting:

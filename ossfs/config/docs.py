@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ossfs.config.options import MountOptions
 from ossfs.config.table import (
     IGNORED_WORDS,
     KERNEL_WORDS,
@@ -20,7 +21,7 @@ from ossfs.config.table import (
     Group,
     Option,
 )
-from ossfs.config.values import Kind
+from ossfs.config.values import Kind, show_size
 
 _USAGE = """\
 Usage: ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT [-f] [-o NAME=VALUE,...] [--NAME=VALUE]...
@@ -32,6 +33,8 @@ Usage: ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT [-f] [-o NAME=VALUE,...] [--
   -o NAME=VALUE,...   Options below, separated by commas; \\, is a comma inside a value. Words of
                       mount(8) such as _netdev, nofail or noexec are understood.
   --NAME=VALUE        The same option on its own. A flag's bare name means true.
+  -c, --conf=FILE     Take options from a file too, a line --NAME=VALUE each; the command line and
+                      the environment win over it.
   -f, --foreground    Serve in this process and log to stderr.
   -h, --help          Show this page.
 """
@@ -42,14 +45,19 @@ _PAGE = """\
 <!-- Generated from ossfs/config/table.py by `python -m ossfs.config.docs`. Do not edit. -->
 
 `ossfs mount oss://BUCKET[/PREFIX] MOUNTPOINT -o NAME=VALUE,NAME=VALUE` or `--NAME=VALUE`. The
-command line wins over the environment, the environment over the default. An option given twice
-counts as given last. An unknown option or an illegal value ends the command with status 2 and one
-line that names the option and what is legal.
+command line wins over the environment, the environment over the file that `-c FILE` or `conf=FILE`
+names, the file over the default. An option given twice counts as given last. An unknown option or
+an illegal value ends the command with status 2 and one line that names it and what is legal.
 
 * Flags: the bare name is `true`; `true`, `false`, `yes`, `no`, `on`, `off`, `1`, `0` are legal.
 * Sizes: bytes, or with K, M, G, T, P, all 1024-based; `8M`, `8MB` and `8MiB` are the same.
 * Modes: one to four octal digits; `22` is `0022`.
 * A comma inside a value of `-o` is written `\\,`.
+* The file has an option a line, `--NAME=VALUE` or `NAME=VALUE`; blanks around both are dropped,
+  lines that begin with `#` or `;` and headings in brackets change nothing.
+
+`ossfs check` takes the same words and the same file, mounts nothing and shows every option with its
+value and where that comes from.
 """
 
 
@@ -95,6 +103,37 @@ def markdown() -> str:
             cells = (_words(option.names.get(dialect, ())) for dialect in Dialect)
             lines.append(f"| `{option.name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def effective(options: MountOptions, origins: Mapping[str, str]) -> str:
+    """Return all options with their values and where these come from, a line each."""
+    lines = [f"mounts {options.source}"]
+    for group, rows in _groups():
+        lines += ["", f"{group.value}:"]
+        for option in rows:
+            origin = origins.get(option.name, "")
+            if option.group is Group.CREDENTIALS:
+                value = "(not shown)" if origin else "not set"
+            elif option.name == "oss_bucket":
+                value = options.bucket
+            else:
+                value = _shown(option, getattr(options, option.name))
+            lines.append(f"  {f'{option.name} = {value}':48}  {origin or 'default'}")
+    return "\n".join(lines)
+
+
+def _shown(option: Option, value: object) -> str:
+    match option.kind:
+        case Kind.FLAG:
+            return "true" if value else "false"
+        case Kind.MODE:
+            return f"{value:04o}"
+        case Kind.SIZE if isinstance(value, int):
+            return show_size(value)
+        case Kind.SECONDS:
+            return f"{value:g}"
+        case _:
+            return str(value)
 
 
 def _groups() -> Iterator[tuple[Group, list[Option]]]:

@@ -2,9 +2,9 @@
 
 Everything a user can get wrong in an option is refused here, in one line that names the option
 and its legal range, before anything is started or connected. Precedence: command line, then
-environment, then default. Unknown options are refused, never passed on: libfuse answers an
-unknown one by ending the mount. What may hold a secret (`ID:SECRET` where no key belongs) is not
-repeated. Asks the machine nothing but through `Host`, the working directory apart.
+environment, then configuration file, then default. Unknown options are refused, never passed on:
+libfuse answers an unknown one by ending the mount. What may hold a secret (`ID:SECRET` where no key
+belongs) is not repeated. Asks the machine nothing but through `Host`, the working directory apart.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ossfs.config import derive
-from ossfs.config.arguments import Arguments, Setting
+from ossfs.config.arguments import CONF, Arguments, Setting
+from ossfs.config.file import ConfigFile
 from ossfs.config.options import MountOptions
 from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, OPPOSITES, TABLE, Option
 from ossfs.config.values import Kind, Value
@@ -63,14 +64,79 @@ class Resolved:
     keys: KeySettings
     notes: tuple[str, ...]
     """Lines the user should see although the mount goes on."""
+    origins: Mapping[str, str]
+    """Where the value of each option that somebody has set comes from."""
 
 
-def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Resolved:
+class _Said:
+    """What has been said about each option, and by whom."""
+
+    def __init__(
+        self, settings: Iterable[Setting], environ: Mapping[str, str], file: ConfigFile | None
+    ) -> None:
+        """UserError for an option that does not exist."""
+        self._environ = environ
+        self._filed, kernel = _sorted(file.settings if file else ())
+        self._typed, more = _sorted(setting for setting in settings if setting.name != CONF)
+        self.kernel_words = tuple(dict.fromkeys((*kernel, *more)))
+        self._shared = file.path if file and file.shared else ""
+
+    def about(self, option: Option) -> tuple[str, str] | None:
+        """Return the text that counts and where it comes from; None if nobody has said anything."""
+        typed = self._typed.get(option.name)
+        if typed is not None:
+            return str(typed.value), "command line"
+        told = self._environ.get(option.environment) if option.environment else None
+        if told:
+            return told, option.environment
+        filed = self._filed.get(option.name)
+        return None if filed is None else (str(filed.value), filed.place)
+
+    def typed(self, name: str) -> str:
+        """Return what the command line says; "" where it says nothing."""
+        setting = self._typed.get(name)
+        return "" if setting is None else str(setting.value)
+
+    def key(self, name: str) -> str:
+        """Return a key of the command line, or of the file where the environment has none."""
+        variable = BY_NAME[name].environment
+        text = self.typed(name)
+        if not text and not self._environ.get(variable) and name in self._filed:
+            text = str(self._filed[name].value)
+        return text.strip()
+
+    def label(self, name: str) -> str:
+        """Name an option, and where its value has come from if that is not the command line."""
+        said = self.about(BY_NAME[name])
+        return name if said is None or name in self._typed else f"{name} (from {said[1]})"
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say where others can read a secret, or could have."""
+        found = []
+        if self._typed.get(_SECRET):
+            found.append(
+                "warning: other users could read the secret on the command line; "
+                "use passwd_file or OSS_ACCESS_KEY_SECRET"
+            )
+        if self._shared and _SECRET in self._filed:
+            found.append(
+                f"warning: other users can read the secret in {self._shared}; "
+                "run chmod 600 on it, or use passwd_file"
+            )
+        return tuple(found)
+
+
+def resolve(
+    arguments: Arguments,
+    environ: Mapping[str, str],
+    host: Host,
+    file: ConfigFile | None = None,
+) -> Resolved:
     """Judge the command line of a mount; UserError with status USAGE for whatever is wrong."""
-    typed, kernel_words = _typed(arguments.settings)
-    values = _values(typed, environ)
+    said = _Said(arguments.settings, environ, file)
+    values = _values(said)
     store, bucket, prefix, mountpoint = _place(arguments.positional, values)
-    endpoint, region = _endpoint(store, values, typed, environ)
+    endpoint, region = _endpoint(store, values, said)
     _check_writing(values, mountpoint)
     notes = []
     allow_other = bool(values["allow_other"])
@@ -80,7 +146,7 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
             "allow_other is off: only you will see the mount, "
             "until /etc/fuse.conf has the line user_allow_other"
         )
-    keys, warnings = _keys(values, typed)
+    keys = _keys(values, said)
     fields: dict[str, Any] = {
         name: value for name, value in values.items() if name not in _NOT_FIELDS
     }
@@ -95,27 +161,30 @@ def resolve(arguments: Arguments, environ: Mapping[str, str], host: Host) -> Res
         "uid": host.uid if values["uid"] == "" else values["uid"],
         "gid": host.gid if values["gid"] == "" else values["gid"],
         "log_dir": values["log_dir"] or derive.log_directory(host.uid),
-        "kernel_words": kernel_words,
+        "kernel_words": said.kernel_words,
         "foreground": arguments.foreground,
     }
     options = derive.effective(MountOptions(bucket=bucket, mountpoint=mountpoint, **fields))
     _check_lacks(options)
-    return Resolved(options, keys, (*notes, *warnings))
+    return Resolved(options, keys, (*notes, *said.warnings()), _origins(said))
 
 
 def resolve_bucket(
-    source: str, settings: tuple[Setting, ...], environ: Mapping[str, str]
+    source: str,
+    settings: tuple[Setting, ...],
+    environ: Mapping[str, str],
+    file: ConfigFile | None = None,
 ) -> Resolved:
     """Judge a bucket named as for a mount, where nothing is mounted; UserError as `resolve`.
 
     All options of a mount are understood, so that its list can be given as it is. Only those that
     tell how to reach the bucket are in the result; the mount point is empty.
     """
-    typed, _ = _typed(settings)
-    values = _values(typed, environ)
+    said = _Said(settings, environ, file)
+    values = _values(said)
     store, bucket, prefix = _bucket(source, values)
-    endpoint, region = _endpoint(store, values, typed, environ)
-    keys, warnings = _keys(values, typed)
+    endpoint, region = _endpoint(store, values, said)
+    keys = _keys(values, said)
     options = MountOptions(
         bucket=bucket,
         mountpoint="",
@@ -126,9 +195,10 @@ def resolve_bucket(
         path_style=_path_style(store, endpoint, values),
         oss_request_timeout_ms=int(values["oss_request_timeout_ms"]),
     )
-    return Resolved(options, keys, warnings)
+    return Resolved(options, keys, said.warnings(), _origins(said))
 
 
+_SECRET = "oss_access_key_secret"
 _NOT_FIELDS = frozenset(
     {
         *("oss_bucket", "oss_access_key_id", "oss_access_key_secret", "passwd_file"),
@@ -141,16 +211,17 @@ def _refuse(message: str) -> UserError:
     return UserError(message, ExitStatus.USAGE)
 
 
-def _typed(settings: tuple[Setting, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+def _sorted(settings: Iterable[Setting]) -> tuple[dict[str, Setting], tuple[str, ...]]:
     """Sort settings into options by their own name and mount(8)'s words for the kernel."""
-    typed: dict[str, str] = {}
+    found: dict[str, Setting] = {}
     kernel: dict[str, None] = {}
-    for name, value in ((setting.name, setting.value) for setting in settings):
+    for setting in settings:
+        name, value = setting.name, setting.value
         option = BY_NAME.get(name) or BY_NAME.get(name.replace("-", "_"))
         if option is not None:
-            typed[option.name] = _text(option, value)
+            found[option.name] = Setting(option.name, _text(option, setting), setting.place)
         elif name == "rw":
-            typed["ro"] = "false"
+            found["ro"] = Setting("ro", "false", setting.place)
         elif name == "remount":
             raise _refuse("remount is not possible; unmount and mount again")
         elif value is None and name in KERNEL_WORDS:
@@ -158,16 +229,22 @@ def _typed(settings: tuple[Setting, ...]) -> tuple[dict[str, str], tuple[str, ..
         elif value is None and name in OPPOSITES:
             kernel.pop(OPPOSITES[name], None)
         elif not _is_ignored(name, value):
-            raise _refuse(_unknown(name))
-    return typed, tuple(kernel)
+            raise _refuse(_placed(setting) + _unknown(name))
+    return found, tuple(kernel)
 
 
-def _text(option: Option, value: str | None) -> str:
-    if value is not None:
-        return value
+def _placed(setting: Setting) -> str:
+    return f"{setting.place}: " if setting.place else ""
+
+
+def _text(option: Option, setting: Setting) -> str:
+    if setting.value is not None:
+        return setting.value
     if option.kind is Kind.FLAG:
         return "true"
-    raise _refuse(f"{option.name} needs a value: {option.name}={option.kind.value}")
+    raise _refuse(
+        f"{_placed(setting)}{option.name} needs a value: {option.name}={option.kind.value}"
+    )
 
 
 def _is_ignored(name: str, value: str | None) -> bool:
@@ -187,31 +264,29 @@ def _unknown(name: str) -> str:
     return f"unknown option {shown}; {hint}"
 
 
-def _value(option: Option, typed: Mapping[str, str], environ: Mapping[str, str]) -> Value:
-    text = typed.get(option.name)
-    if text is None and option.environment:
-        text = environ.get(option.environment) or None
-    if text is None:
+def _value(option: Option, said: _Said) -> Value:
+    found = said.about(option)
+    if found is None:
         return option.read(option.default) if option.default else ""
+    text, _ = found
     try:
         return option.read(text)
     except ValueError as reason:
         hides = option.kind is Kind.ENDPOINT and _KEYS_IN_ENDPOINT.search(text)
         shown = _HIDDEN if hides else text
         raise _refuse(
-            f"{_label(option.name, typed, environ)}={shown}: {reason}; "
+            f"{said.label(option.name)}={shown}: {reason}; "
             f"legal: {option.legal} (default {option.shown_default})"
         ) from None
 
 
-def _values(typed: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Value]:
-    return {option.name: _value(option, typed, environ) for option in TABLE}
+def _values(said: _Said) -> dict[str, Value]:
+    return {option.name: _value(option, said) for option in TABLE}
 
 
-def _label(name: str, typed: Mapping[str, str], environ: Mapping[str, str]) -> str:
-    """Name an option, and the environment variable its value has come from."""
-    variable = BY_NAME[name].environment
-    return f"{name} (from {variable})" if name not in typed and environ.get(variable) else name
+def _origins(said: _Said) -> dict[str, str]:
+    found = ((option.name, said.about(option)) for option in TABLE)
+    return {name: about[1] for name, about in found if about is not None}
 
 
 def _place(words: tuple[str, ...], values: Mapping[str, Value]) -> tuple[str, str, str, str]:
@@ -221,7 +296,7 @@ def _place(words: tuple[str, ...], values: Mapping[str, Value]) -> tuple[str, st
     elif len(words) == 2:
         source, target = words
     else:
-        raise _refuse(_USAGE)
+        raise _refuse(("no bucket is named; " if len(words) == 1 else "") + _USAGE)
     store, bucket, prefix = _bucket(source, values)
     if not target:
         raise _refuse("the mount point is empty; " + _USAGE)
@@ -296,27 +371,19 @@ def _check_sources(keys: KeySettings) -> None:
                 raise _refuse(f"{option}: {reason}") from None
 
 
-def _keys(
-    values: Mapping[str, Value], typed: Mapping[str, str]
-) -> tuple[KeySettings, tuple[str, ...]]:
-    """Return what is said about the keys, and a warning where others could have read it."""
-    _check_passwd_file(typed.get("passwd_file", ""))
+def _keys(values: Mapping[str, Value], said: _Said) -> KeySettings:
+    """Return what is said about the keys."""
+    _check_passwd_file(said.typed("passwd_file"))
     keys = KeySettings(
-        key_id=typed.get("oss_access_key_id", "").strip(),
-        key_secret=typed.get("oss_access_key_secret", "").strip(),
+        key_id=said.key("oss_access_key_id"),
+        key_secret=said.key(_SECRET),
         passwd_file=str(values["passwd_file"]),
         credentials_file=str(values["credentials_file"]),
         credential_process=str(values["credential_process"]),
         ram_role=str(values["ram_role"]),
     )
     _check_sources(keys)
-    if not typed.get("oss_access_key_secret"):
-        return keys, ()
-    warning = (
-        "warning: other users could read the secret on the command line; "
-        "use passwd_file or OSS_ACCESS_KEY_SECRET"
-    )
-    return keys, (warning,)
+    return keys
 
 
 def _check_prefix(prefix: str) -> None:
@@ -375,15 +442,15 @@ def _path_style(store: str, endpoint: str, values: Mapping[str, Value]) -> bool:
 def _endpoint(
     store: str,
     values: Mapping[str, Value],
-    typed: Mapping[str, str],
-    environ: Mapping[str, str],
+    said: _Said,
 ) -> tuple[str, str]:
     region = str(values["oss_region"])
     if store == "oss":
         region = region.removeprefix("oss-")
     if region and not _REGION.fullmatch(region):
-        label = _label("oss_region", typed, environ)
-        raise _refuse(f"{label}={region}: not a region; legal: a name such as cn-hangzhou")
+        raise _refuse(
+            f"{said.label('oss_region')}={region}: not a region; legal: a name such as cn-hangzhou"
+        )
     endpoint = str(values["oss_endpoint"])
     if not endpoint:
         if not region:

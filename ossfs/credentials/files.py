@@ -8,9 +8,7 @@ import stat
 from ossfs.credentials import Credentials, document
 from ossfs.credentials.document import refused
 from ossfs.credentials.passwd import choose, parse
-
-SIZE_LIMIT = 1024 * 1024
-"""Bytes; a longer file is something else."""
+from ossfs.runtime.textfile import read_text
 
 
 class PasswdFile:
@@ -51,37 +49,18 @@ class CredentialsFile:
 def read(where: str, path: str) -> str:
     """Return the file's text; UserError that begins with `where` when it cannot serve."""
     try:
-        # Without waiting, as a FIFO would make us. A symbolic link is as good as what it names.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            # Judged by the open file, so that it cannot be exchanged between check and reading.
-            _check_state(where, os.fstat(fd))
-            with open(fd, "rb", closefd=False) as file:
-                raw = file.read(SIZE_LIMIT + 1)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise refused(where, f"it cannot be read: {os.strerror(error.errno or 0)}") from None
-    if len(raw) > SIZE_LIMIT:
-        raise refused(where, "it is too long for a list of keys")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise refused(where, "it is not text") from None
+        return read_text(path, _check_state)
+    except ValueError as reason:
+        raise refused(where, str(reason)) from None
 
 
-def _check_state(where: str, state: os.stat_result) -> None:
+def _check_state(state: os.stat_result) -> None:
     """Refuse a file that anyone but root and the user who mounts can read or could exchange."""
-    if stat.S_ISDIR(state.st_mode):
-        raise refused(where, "it is a directory")
-    if not stat.S_ISREG(state.st_mode):
-        raise refused(where, "it is no regular file")
     if state.st_uid not in (0, os.geteuid()):
-        raise refused(
-            where,
+        raise ValueError(
             f"it belongs to another user (uid {state.st_uid}), not to the one who mounts (uid "
-            f"{os.geteuid()}); run chown on it",
+            f"{os.geteuid()}); run chown on it"
         )
     if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         mode = f"{stat.S_IMODE(state.st_mode):04o}"
-        raise refused(where, f"others may use it (mode {mode}); run chmod 600 on it")
+        raise ValueError(f"others may use it (mode {mode}); run chmod 600 on it")

@@ -1,0 +1,78 @@
+"""Configuration files: ossfs 2.0's lines `--name=value`, and those of jindosdk.cfg.
+
+    # one option a line; the dashes may be left out, a flag's bare name means true
+    --oss_endpoint=https://oss-cn-hangzhou-internal.aliyuncs.com
+    --ro
+
+Blanks around names and values are dropped; headings in brackets, as INI files have them, change
+nothing. One file a mount, named by `-c FILE`, `--conf=FILE` or `-o conf=FILE`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ossfs.config.arguments import CONF, Setting
+from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.runtime.paths import absolute
+from ossfs.runtime.textfile import read_text
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """What a file says."""
+
+    path: str
+    settings: tuple[Setting, ...]
+    shared: bool
+    """Others than its owner may read it."""
+
+
+def conf_of(settings: Sequence[Setting]) -> str:
+    """Return the path that a command line names, or ""; UserError when it names two."""
+    named = {setting.value or "" for setting in settings if setting.name == CONF}
+    if not named:
+        return ""
+    if len(named) > 1:
+        raise UserError("one configuration file a mount: conf is given twice", ExitStatus.USAGE)
+    (path,) = named
+    if not path:
+        raise UserError("conf needs a value: -c FILE", ExitStatus.USAGE)
+    return absolute(os.path.expanduser(path))
+
+
+def read(path: str) -> ConfigFile:
+    """Read a file; UserError with status USAGE when it is none."""
+    shared = False
+
+    def note(state: os.stat_result) -> None:
+        nonlocal shared
+        shared = bool(state.st_mode & (stat.S_IRGRP | stat.S_IROTH))
+
+    try:
+        text = read_text(path, note)
+    except ValueError as reason:
+        raise _refused(path, str(reason)) from None
+    return ConfigFile(path, parse(path, text), shared)
+
+
+def parse(path: str, text: str) -> tuple[Setting, ...]:
+    """Return the settings of a file's text, each with the place it stands at."""
+    settings = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.strip()
+        if not words or words.startswith(("#", ";", "[")):
+            continue
+        name, equals, value = words.removeprefix("--").partition("=")
+        setting = Setting(name.strip(), value.strip() if equals else None, f"{path} line {number}")
+        if setting.name == CONF:
+            raise _refused(path, f"line {number} names another one, which is not read")
+        settings.append(setting)
+    return tuple(settings)
+
+
+def _refused(path: str, reason: str) -> UserError:
+    return UserError(f"configuration file {path}: {reason}", ExitStatus.USAGE)
