@@ -108,7 +108,7 @@ def check_shown(command: list[str], shown: bytes, count: int) -> None:
 
 def main() -> None:
     given = arguments(__doc__)
-    count = 5_000 if given.quick else 20_000 if given.store == "s3" else 100_000
+    count = 1_500 if given.quick else 20_000 if given.store == "s3" else 100_000
 
     def records(bucket: Bucket) -> None:
         for number in range(count):

@@ -1,0 +1,130 @@
+"""The entrypoint of a container, as process 1 of a process and mount namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ossfs.cli.entrypoint import Wanted, wanted
+from ossfs.runtime.failure import ExitStatus, UserError
+from tests.cli.command import Ossfs, Reply
+from tests.support.mount import wait_until
+
+ENTRYPOINT = Path(__file__).resolve().parents[2] / "cmd" / "container-entrypoint"
+CONTAINER = [
+    *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"),
+    *("--kill-child", str(ENTRYPOINT)),
+]
+
+
+def environment(ossfs: Ossfs, *options: str) -> dict[str, str | None]:
+    return {
+        "OSSFS_SOURCE": ossfs.source,
+        "OSSFS_MOUNTPOINT": str(ossfs.point),
+        "OSSFS_OPTIONS": ",".join([ossfs.options, *options]),
+    }
+
+
+def contained(ossfs: Ossfs, script: str, *options: str, **more: str | None) -> Reply:
+    words = environment(ossfs, *options) | more
+    return ossfs.run([*CONTAINER, "sh", "-c", script], limit_s=30, **words)
+
+
+def test_the_command_sees_the_bucket_and_its_status_is_the_containers(ossfs: Ossfs) -> None:
+    reply = contained(ossfs, "cat mnt/dir/file.txt; echo $PPID; exit 23")
+    assert reply.status == 23
+    assert reply.stdout.splitlines()[-2:] == ["hello", "1"]
+    assert not os.path.ismount(ossfs.point)
+
+
+@pytest.mark.parametrize(("script", "status"), [("true", 0), ("kill -9 $$", 137)])
+def test_other_ends_of_the_command(ossfs: Ossfs, script: str, status: int) -> None:
+    assert contained(ossfs, script).status == status
+
+
+def test_what_was_written_is_in_the_bucket_when_the_container_ends(ossfs: Ossfs) -> None:
+    script = "head -c 30000000 /dev/zero > mnt/drained"
+    assert contained(ossfs, script, "sync_upload=false").status == 0
+    bucket = ossfs.emulator.oss2_bucket()
+    assert bucket.head_object("drained").content_length == 30_000_000
+    bucket.delete_object("drained")
+
+
+def test_signals_reach_the_command_and_orphans_are_buried(ossfs: Ossfs) -> None:
+    script = """trap 'echo told; sleep 0.3; cat /proc/[0-9]*/stat | grep -c " Z "; exit 5' TERM
+    (sleep 0.1 &)
+    echo ready
+    while :; do sleep 0.05; done"""
+    words = ossfs.environment(**environment(ossfs))
+    with subprocess.Popen(
+        [*CONTAINER, "sh", "-c", script],
+        env=words,
+        cwd=ossfs.directory,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while "ready" not in process.stdout.readline():
+            pass
+        time.sleep(0.3)
+        (first,) = wait_until(lambda: children(process.pid))
+        os.kill(first, signal.SIGTERM)
+        assert process.stdout.read().splitlines() == ["told", "0"]
+    assert process.returncode == 5
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
+def test_a_mount_that_does_not_come_up_is_the_end(ossfs: Ossfs) -> None:
+    reply = contained(ossfs, "echo never", OSS_ACCESS_KEY_SECRET="wrong")
+    assert (reply.status, reply.stdout) == (ExitStatus.CREDENTIALS, "")
+    assert "SignatureDoesNotMatch" in reply.complaint
+    second = {"OSSFS_SOURCE_2": "oss://no-such-bucket", "OSSFS_MOUNTPOINT_2": "other"}
+    reply = contained(ossfs, "echo never", **second, OSSFS_OPTIONS_2=ossfs.options)
+    assert reply.status == ExitStatus.NO_BUCKET
+    assert "never" not in reply.stdout
+
+
+def test_a_command_that_cannot_be_run(ossfs: Ossfs) -> None:
+    words = environment(ossfs)
+    reply = ossfs.run([*CONTAINER, "/no/such/program"], limit_s=30, **words)
+    assert reply.status == 127
+    assert "/no/such/program cannot be run: No such file" in reply.complaint
+    reply = ossfs.run([*CONTAINER, "/etc/passwd"], limit_s=30, **words)
+    assert reply.status == 126
+
+
+def test_several_mounts_are_numbered_and_come_in_their_order() -> None:
+    environ = {
+        "OSSFS_SOURCE_10": "oss://c",
+        "OSSFS_MOUNTPOINT_10": "/c",
+        "OSSFS_SOURCE": " oss://a ",
+        "OSSFS_MOUNTPOINT": "/a/",
+        "OSSFS_OPTIONS_2": "conf=/b.conf",
+        "OSSFS_MOUNTPOINT_2": "/b",
+        "OSSFS_NOTE": "x",
+        "OSSFS_OPTIONS_3": "",
+    }
+    assert wanted(environ) == [
+        Wanted("oss://a", "/a/", ""),
+        Wanted("", "/b", "conf=/b.conf"),
+        Wanted("oss://c", "/c", ""),
+    ]
+
+
+def test_what_is_missing_is_named(ossfs: Ossfs) -> None:
+    with pytest.raises(UserError, match="OSSFS_OPTIONS_2 and OSSFS_SOURCE_2 without") as refused:
+        wanted({"OSSFS_SOURCE_2": "oss://a", "OSSFS_OPTIONS_2": "ro"})
+    assert refused.value.status is ExitStatus.USAGE
+    reply = ossfs.run([str(ENTRYPOINT), "true"])
+    assert reply.status == ExitStatus.USAGE
+    assert "OSSFS_MOUNTPOINT is not set" in reply.complaint
+    assert "usage: container-entrypoint" in ossfs.run([str(ENTRYPOINT)]).complaint
