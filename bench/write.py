@@ -43,6 +43,7 @@ from bench.support.rig import (
     waited_cpu,
 )
 from bench.support.servers import MEMORY, Server, curl_headers, serving, store_on, url_of
+from ossfs.config.derive import upload_concurrency
 from ossfs.store.api import Expected, Store, UploadPart
 from ossfs.store.client import StoreClient
 from ossfs.store.crc import combine
@@ -50,8 +51,7 @@ from ossfs.store.errors import NotFound
 from ossfs.store.transfer import TransferPool
 
 PART = 8 * MIB
-AT_ONCE = {"oss": 64, "s3": 16}
-"""Parts on their way at once, by the store; this and the part size are the mount's defaults."""
+"""The mount's default."""
 SMALL = 128 * 1024
 WRITERS = 8
 
@@ -265,7 +265,7 @@ def main() -> None:
     with serving(given.store, lambda put: None) as server:
         store = store_on(server)
         with source_of((48 if given.quick else 1024) * MIB) as source:
-            measure_large(Rig(server, store, source), given.runs, AT_ONCE[given.store])
+            measure_large(Rig(server, store, source), given.runs, upload_concurrency(given.store))
         with source_of(SMALL - 8) as source:
             measure_small(Rig(server, store, source), given.runs, 80 if given.quick else 400)
         store.close()

@@ -11,10 +11,10 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ossfs.credentials import Credentials, StaticCredentials
@@ -161,30 +161,24 @@ def counting(server: Server) -> Callable[[], Traffic]:
 
 
 def _emulator_has_answered(emulator: EmulatorProcess) -> Traffic:
-    records = emulator.requests()
-    kinds = Counter(
-        "LIST"
-        if record["sub"] == "list-type"
-        else "DELETE"
-        if record["sub"] == "delete"
-        else record["method"]
-        for record in records
-    )
-    fetched = sum(
-        record["bytes"]
-        for record in records
-        if record["method"] == "GET" and record["sub"] != "list-type"
-    )
+    records = [(_kind_of(record), record) for record in emulator.requests()]
+    kinds = Counter(kind for kind, _ in records)
     return Traffic(
         kinds["GET"],
-        fetched,
+        sum(record["bytes"] for kind, record in records if kind == "GET"),
         kinds["HEAD"],
         kinds["LIST"],
         kinds["PUT"],
         kinds["POST"],
         kinds["DELETE"],
-        sum(record["received"] for record in records if record["sub"] != "delete"),
+        sum(record["received"] for kind, record in records if kind != "DELETE"),
     )
+
+
+def _kind_of(record: Mapping[str, Any]) -> str:
+    """Return the method, but of listings and deletes of many what SeaweedFS counts them as."""
+    named = {"list-type": "LIST", "delete": "DELETE"}
+    return named.get(record["sub"], str(record["method"]))
 
 
 def _seaweed_has_answered(weed: WeedProcess) -> Traffic:

@@ -7,6 +7,7 @@ mount point may be left out, and the bucket where the file names it.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import click
 
@@ -41,7 +42,7 @@ def check(ctx: click.Context, words: tuple[str, ...]) -> None:
     conf = preflight.config_file(asked.settings)
     named = asked.positional
     if not named or (len(named) == 1 and "://" in named[0]):
-        asked = arguments.Arguments((*named, _NOWHERE), asked.settings, asked.foreground)
+        asked = replace(asked, positional=(*named, _NOWHERE))
     resolved = validate.resolve(asked, os.environ, validate.Host.here(), conf)
     for note in resolved.notes:
         complain(note)

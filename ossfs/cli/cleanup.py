@@ -81,8 +81,7 @@ def cleanup(words: tuple[str, ...], lists: tuple[str, ...], older_than: int, dry
     settings = tuple(setting for text in lists for setting in arguments.split_list(text))
     conf = preflight.config_file(settings)
     resolved = validate.resolve_bucket(words[0], settings, os.environ, conf)
-    if resolved.keys.passwd_file:
-        preflight.check_file("passwd_file", resolved.keys.passwd_file)
+    preflight.check_key_files(resolved.keys)
     options = resolved.options
     provider = Renewed(sources.find(resolved.keys, options.bucket, os.environ, options.store))
     # What fails is told in one line, here; without a handler Python would print warnings as well.

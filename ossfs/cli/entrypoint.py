@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -28,11 +28,11 @@ from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.paths import absolute
 
 _NAME = re.compile(r"OSSFS_(SOURCE|MOUNTPOINT|OPTIONS)(?:_(\d{1,3}))?")
-_FORWARDED = (
+_HEARD = {
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
-    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH),
-)
-_HEARD = {*_FORWARDED, signal.SIGCHLD}
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD),
+}
+"""All but the last go on to the command."""
 _FROM_TERMINAL = 128
 """SI_KERNEL: Ctrl-C and the like, which all processes of the foreground get."""
 _LOOK_S = 60.0
@@ -90,7 +90,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _mount(each: Wanted) -> list[int]:
-    """Mount, and return who serves the mount; UserError when it does not come up."""
+    """Mount, and return who serves the mount; SystemExit when it does not come up."""
     os.makedirs(each.point, exist_ok=True)
     command = [sys.executable, "-P", "-m", "ossfs", "mount"]
     command += ["-o", each.options] if each.options else []
@@ -103,7 +103,7 @@ def _mount(each: Wanted) -> list[int]:
             process.terminate()
     if status:
         # Its own line has said why.
-        raise SystemExit(status if status > 0 else 128 - status)
+        raise SystemExit(_status_of(status))
     made = mounts.mount_at(mounts.canonical(each.point))
     return mounts.servers_of(made) if made is not None else []
 
@@ -118,27 +118,24 @@ def _run(words: Sequence[str]) -> int:
     while True:
         heard = signal.sigwaitinfo(_HEARD)
         if heard.si_signo == signal.SIGCHLD:
-            status = _bury(command)
-            if status is not None:
-                return status
+            ended = dict(_buried())
+            if command.pid in ended:
+                command.returncode = os.waitstatus_to_exitcode(ended[command.pid])
+                return _status_of(command.returncode)
         elif heard.si_code != _FROM_TERMINAL:  # that has reached the command already
             os.kill(command.pid, heard.si_signo)  # not buried yet, so the number is its own
 
 
-def _bury(command: subprocess.Popen[bytes]) -> int | None:
-    """Take leave of every child that has ended; return the command's status if it is among them."""
-    status = None
-    while True:
-        try:
-            pid, how = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return status
-        if not pid:
-            return status
-        if pid == command.pid:
-            code = os.waitstatus_to_exitcode(how)
-            command.returncode = code
-            status = code if code >= 0 else 128 - code
+def _buried() -> Iterator[tuple[int, int]]:
+    """Take leave of every child that has ended; yield its number and how it ended."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended
+
+
+def _status_of(code: int) -> int:
+    """Return what a shell reports for an exit code of Popen, which is -N for signal N."""
+    return code if code >= 0 else 128 - code
 
 
 def _end(serving: Sequence[int]) -> None:
@@ -149,9 +146,8 @@ def _end(serving: Sequence[int]) -> None:
             os.kill(pid, signal.SIGTERM)
     told = time.monotonic()
     while left := departure.wait(1.0):
-        with suppress(ChildProcessError):  # of process 1 they are children by now
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        for _ in _buried():  # of process 1 they are children by now
+            pass
         if time.monotonic() - told > _LOOK_S:
             told = time.monotonic()
             say(f"waiting for process {', '.join(map(str, left))} to save what was written")

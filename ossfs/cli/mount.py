@@ -64,10 +64,7 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
     with claim(options.mountpoint) as claimed:
         notes = list(resolved.notes)
         notes += preflight.settle_mountpoint(options.mountpoint, nonempty=options.nonempty)
-        for option in ("passwd_file", "credentials_file"):
-            path = getattr(resolved.keys, option)
-            if path:
-                preflight.check_file(option, path)
+        preflight.check_key_files(resolved.keys)
         keys = sources.find(resolved.keys, options.bucket, os.environ, options.store)
         known = keys.check()
         config = handover.open_anonymous("ossfs-config", handover.encode(options, keys))

@@ -18,6 +18,7 @@ from ossfs.cli import mounts
 from ossfs.config import file
 from ossfs.config.arguments import Setting
 from ossfs.config.file import ConfigFile
+from ossfs.credentials import KeySettings
 from ossfs.runtime.bounded import PATIENCE_S, within
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.logs import prepare_directory
@@ -149,8 +150,15 @@ def config_file(settings: Sequence[Setting]) -> ConfigFile | None:
         ) from None
 
 
-def check_file(option: str, path: str) -> None:
+def check_key_files(keys: KeySettings) -> None:
     """Refuse a file whose opening does not come back; whoever reads it judges all else."""
+    named = {"passwd_file": keys.passwd_file, "credentials_file": keys.credentials_file}
+    for option, path in named.items():
+        if path:
+            _check_file(option, path)
+
+
+def _check_file(option: str, path: str) -> None:
     with suppress(OSError):
         try:
             within(PATIENCE_S, lambda: open(path, "rb").close())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -71,7 +70,6 @@ def test_signals_reach_the_command_and_orphans_are_buried(ossfs: Ossfs) -> None:
         assert process.stdout is not None
         while "ready" not in process.stdout.readline():
             pass
-        time.sleep(0.3)
         (first,) = wait_until(lambda: children(process.pid))
         os.kill(first, signal.SIGTERM)
         assert process.stdout.read().splitlines() == ["told", "0"]
