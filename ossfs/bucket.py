@@ -24,6 +24,7 @@ from ossfs.store.errors import (
     Transient,
     WrongRegion,
 )
+from ossfs.store.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from ossfs.store.oss import OssStore
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS = 10.0
 """How long the bucket may take to answer at start; a mount command must not hang for a minute."""
-CONNECT_SECONDS = 3.0
-READ_SECONDS = 20.0
-"""How long the server may be silent; both are less where a request has less time in all."""
 SILENCES = 3
 """As many times may a server be waited for in vain within one request: it has other addresses, and
 a connection may be dead without a sign."""
@@ -58,11 +56,23 @@ def open_store(options: MountOptions, credentials: CredentialsProvider) -> Store
             credentials,
             region=options.oss_region,
             path_style=options.path_style,
-            connect_timeout=min(CONNECT_SECONDS, share),
-            read_timeout=min(READ_SECONDS, share),
+            connect_timeout=min(options.connect_timeout_ms / 1000, share),
+            read_timeout=min(options.io_timeout_ms / 1000, share),
+            proxy=options.http_proxy,
+            bind=options.bind_ips.split(",") if options.bind_ips else (),
+            ipv6=options.enable_ipv6,
         )
     except Invalid as error:
         raise UserError(str(error), ExitStatus.USAGE) from error
+
+
+def retry_of(options: MountOptions) -> RetryPolicy:
+    """Return how requests of a mount are repeated."""
+    return RetryPolicy(
+        attempts=options.retry_count + 1,
+        base=options.retry_interval_ms / 1000,
+        cap=max(RetryPolicy().cap, options.retry_interval_ms / 1000),
+    )
 
 
 async def probe(store: Store, prefix: bytes, options: MountOptions) -> None:

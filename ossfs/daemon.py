@@ -7,7 +7,8 @@ On the way out the mount goes first: plainly while we still serve, lazily if it 
 so that no new request comes. Then what was written and is not in the bucket is saved, as long
 as that gets on; the log says what could not be. Then requests under way are broken off and
 answered EIO, and nothing waits on a process that is ending. SIGTERM and SIGINT start that, in
-the foreground SIGHUP too; SIGUSR1 writes a line of statistics to the log.
+the foreground of a terminal SIGHUP too, which else reads the options again; SIGUSR1 writes a line
+of statistics to the log.
 """
 
 from __future__ import annotations
@@ -21,36 +22,37 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import pyfuse3
 import trio
 
-from ossfs import bucket
+from ossfs import bucket, inquiry, policies
 from ossfs.config.derive import MEMORY_FLOOR, memory_limit
 from ossfs.config.options import MountOptions
 from ossfs.config.values import show_size
 from ossfs.credentials import CredentialsProvider
+from ossfs.fuse import plain
 from ossfs.fuse.knobs import raise_readahead
 from ossfs.fuse.notify import Notifier
-from ossfs.fuse.operations import Operations, Presentation
+from ossfs.fuse.operations import Operations
 from ossfs.fuse.session import Session
 from ossfs.reading.content import Source
 from ossfs.reading.pushing import Pusher
-from ossfs.reading.reader import Reading, ReadingLimits
+from ossfs.reading.reader import Reading
 from ossfs.runtime import machine
 from ossfs.runtime.blocks import BLOCK, BlockPool
 from ossfs.runtime.budget import Budget
 from ossfs.runtime.clock import SystemClock
 from ossfs.runtime.failure import ExitStatus, UserError, cause_of
+from ossfs.runtime.logs import set_level
 from ossfs.runtime.metrics import Metrics
 from ossfs.store.api import Store
 from ossfs.store.client import StoreClient
 from ossfs.store.transfer import TransferPool
-from ossfs.vfs.files import WritePolicy
-from ossfs.vfs.filesystem import Policy
 from ossfs.vfs.names import WritableFileSystem
 from ossfs.writing.context import Writing, WritingLimits
 from ossfs.writing.memory import Memory
@@ -103,12 +105,15 @@ def serve(
     *,
     ready: Callable[[], bool],
     starter: int | None = None,
+    reread: Callable[[], MountOptions] | None = None,
+    until_hangup: bool = False,
 ) -> None:
     """Mount and serve until unmounted or told to stop.
 
     `ready` is called once the kernel talks to us and says whether anybody wants the mount;
-    `starter` is a pipe's end that breaks when whoever waits for `ready` has gone. Raises
-    UserError when the mount cannot start; returns after a clean unmount.
+    `starter` is a pipe's end that breaks when whoever waits for `ready` has gone. At SIGHUP
+    `reread` gives the options as they are now (it may block), unless the mount is there
+    `until_hangup`. Raises UserError when the mount cannot start; returns after a clean unmount.
     """
     # Inodes come by the hundred thousand and form no garbage cycles (a name that goes takes its
     # links along): at Python's threshold of 700 the collector would walk all of them again and
@@ -117,7 +122,7 @@ def serve(
     gc.set_threshold(50_000, 20, 100)
     _start_pulse()
     try:
-        trio.run(_Daemon(options, credentials, ready, starter).run)
+        trio.run(_Daemon(options, credentials, ready, starter, reread, until_hangup).run)
     except BaseExceptionGroup as group:
         cause = cause_of(group)
         if isinstance(cause, UserError | KeyboardInterrupt):
@@ -128,6 +133,14 @@ def serve(
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+class _Parts(NamedTuple):
+    """What a mount is made of."""
+
+    filesystem: WritableFileSystem
+    operations: Operations
+    client: StoreClient
+
+
 class _Daemon:
     def __init__(
         self,
@@ -135,7 +148,11 @@ class _Daemon:
         credentials: CredentialsProvider,
         ready: Callable[[], bool],
         starter: int | None,
+        reread: Callable[[], MountOptions] | None,
+        until_hangup: bool,
     ) -> None:
+        self._reread = reread
+        self._until_hangup = until_hangup
         self._options = options
         self._credentials = credentials
         self._ready = ready
@@ -152,16 +169,19 @@ class _Daemon:
         self._staging = _stage(options)
         self._metrics = Metrics()
         self._started = trio.Event()
-        self._session = Session(options.mountpoint)
+        self._session = Session(options.mountpoint, options.fuse_device_fd)
         self._serving = trio.CancelScope()
         self._leaving = False
+        self._list_nodes = options.readdirplus or not plain.possible()
+        if self._list_nodes is not options.readdirplus:
+            log.warning("readdirplus=false has no effect: this pyfuse3 is not known well enough")
 
     async def run(self) -> None:
         store = bucket.open_store(self._options, self._credentials)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_starter)
             await bucket.probe(store, self._prefix, self._options)
-            asks = _signals()
+            asks = self._signals()
             for number in asks:
                 signal.signal(number, signal.SIG_IGN)  # so again when the mount is gone
             with trio.open_signal_receiver(*asks) as signals:
@@ -178,6 +198,7 @@ class _Daemon:
         client = StoreClient(
             store,
             request_timeout=options.oss_request_timeout_ms / 1000,
+            retry=bucket.retry_of(options),
             refresh=self._credentials.refresh,
             transfer=transfer,
             control_threads=min(THREADS, self._threads),
@@ -187,13 +208,20 @@ class _Daemon:
             async with trio.open_nursery() as nursery:
                 filesystem = self._build(client, notifier, nursery)
                 disconnected = False
-                self._session.mount(self._operations(filesystem), _fuse_options(options))
+                presentation = policies.presentation_of(options, list_nodes=self._list_nodes)
+                operations = Operations(
+                    filesystem, presentation, self._metrics, self._begin_to_serve
+                )
+                self._session.mount(operations, _fuse_options(options))
                 try:
                     nursery.start_soon(self._session.shake_hands)
-                    watching.start_soon(self._watch_signals, signals, watching, filesystem, client)
+                    parts = _Parts(filesystem, operations, client)
+                    watching.start_soon(self._watch_signals, signals, watching, parts)
+                    nursery.start_soon(inquiry.answer, partial(self._statistics, parts))
                     nursery.start_soon(client.watch)
                     nursery.start_soon(self._renew_keys, client)
                     nursery.start_soon(self._sweep, filesystem)
+                    nursery.start_soon(self._evict, filesystem, notifier)
                     nursery.start_soon(self._flush_now_and_then, filesystem)
                     nursery.start_soon(self._once_started)
                     nursery.start_soon(self._recover)
@@ -215,6 +243,14 @@ class _Daemon:
             notifier.close()  # where nothing was mounted
             with trio.CancelScope(shield=True):
                 await transfer.aclose()
+
+    def _signals(self) -> list[signal.Signals]:
+        """Return what to listen to; not SIGHUP in the foreground if it is ignored, as by nohup."""
+        chosen = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        if not (self._options.foreground and ignored):
+            chosen.append(signal.SIGHUP)
+        return chosen
 
     async def _watch_starter(self) -> None:
         """Until we serve: end when whoever waits for that has gone, since nobody wants us then."""
@@ -250,27 +286,10 @@ class _Daemon:
             options.enable_appendable_object,
             options.appendable_object_autoswitch_threshold,
         )
-        writes = WritePolicy(
-            sync_upload=options.sync_upload,
-            ignore_fsync=options.ignore_fsync,
-            preserve_mtime=options.preserve_mtime,
-            rename_directories=options.allow_rename_dir,
-            rename_limit=options.rename_dir_limit,
-            rename_concurrency=options.rename_dir_concurrency,
-        )
-        policy = Policy(
-            attr_timeout=options.attr_timeout,
-            links=options.enable_symlink,
-            preserve_mtime=options.preserve_mtime,
-            kernel_absence=options.negative_timeout > 0,
-        )
+        writes = policies.writes_of(options)
+        policy = policies.policy_of(options, list_nodes=self._list_nodes)
         source = Source(client, self._pool, nursery)
-        limits = ReadingLimits(
-            chunk=options.prefetch_chunk_size,
-            per_file=options.prefetch_concurrency_per_file,
-            total=options.prefetch_concurrency,
-        )
-        self._reading = Reading(source, limits, clock.monotonic)
+        self._reading = Reading(source, policies.limits_of(options), clock.monotonic)
         self._notifier = notifier
         self._budget.add_reclaimer(self._reading.reclaim)
         return WritableFileSystem(
@@ -289,20 +308,6 @@ class _Daemon:
             kernel=notifier,
             nursery=nursery,
         )
-
-    def _operations(self, filesystem: WritableFileSystem) -> Operations:
-        options = self._options
-        presentation = Presentation(
-            uid=options.uid,
-            gid=options.gid,
-            file_mode=options.file_mode,
-            dir_mode=options.dir_mode,
-            negative_timeout=options.negative_timeout,
-            read_only=options.ro,
-            links=options.enable_symlink,
-            xattrs=options.enable_xattr,
-        )
-        return Operations(filesystem, presentation, self._metrics, self._begin_to_serve)
 
     def _begin_to_serve(self) -> None:
         self._session.begin()
@@ -343,6 +348,16 @@ class _Daemon:
             if left() <= 0:
                 await client.refresh()
             await trio.sleep(min(max(left(), least), most))
+
+    async def _evict(self, filesystem: WritableFileSystem, notifier: Notifier) -> None:
+        """Have the kernel forget idle inodes beyond the threshold, now and then."""
+        while True:
+            await trio.sleep(self._options.inode_cache_eviction_interval_ms / 1000)
+            threshold = self._options.inode_cache_eviction_threshold
+            names = filesystem.surplus(threshold) if threshold else []
+            if names:
+                log.debug("asking the kernel to forget %d inodes", len(names))
+                notifier.drop_names(names)
 
     async def _sweep(self, filesystem: WritableFileSystem) -> None:
         health = trio.current_time() + HEALTH_SECONDS
@@ -410,18 +425,58 @@ class _Daemon:
         self,
         signals: AsyncIterator[int],
         nursery: trio.Nursery,
-        filesystem: WritableFileSystem,
-        client: StoreClient,
+        parts: _Parts,
     ) -> None:
         async for number in signals:
             if number == signal.SIGUSR1:
-                log.info("statistics: %s", json.dumps(self._statistics(filesystem, client)))
+                log.info("statistics: %s", json.dumps(self._statistics(parts)))
+            elif number == signal.SIGHUP and not self._until_hangup:
+                nursery.start_soon(self._look_again, parts)
             elif self._leaving:
                 log.info("%s: unmounting already", signal.Signals(number).name)
             else:
                 self._leaving = True
                 log.info("%s: unmounting", signal.Signals(number).name)
-                nursery.start_soon(self._leave, filesystem, client)
+                nursery.start_soon(self._leave, parts.filesystem, parts.client)
+
+    async def _look_again(self, parts: _Parts) -> None:
+        """Fetch the keys afresh, read the options again, and take on what may change."""
+        await parts.client.refresh()
+        if self._reread is None:
+            log.info("SIGHUP: no file of options to read again; the keys were fetched afresh")
+            return
+        try:
+            asked = await trio.to_thread.run_sync(self._reread, abandon_on_cancel=True)
+        except UserError as error:
+            log.error("SIGHUP: %s; the options stay as they are", error.message)
+            return
+        except Exception:
+            log.exception("SIGHUP: the options cannot be read; they stay as they are")
+            return
+        changed = policies.differing(self._options, asked)
+        fixed = [name for name in changed if name not in policies.LIVE]
+        live = [name for name in changed if name in policies.LIVE]
+        self._options = replace(self._options, **{name: getattr(asked, name) for name in live})
+        self._adopt(self._options, parts)
+        if fixed:
+            log.warning(
+                "SIGHUP: cannot change while mounted: %s; unmount and mount again",
+                ", ".join(fixed),
+            )
+        shown = ", ".join(f"{name}={getattr(asked, name)}" for name in live)
+        log.info("SIGHUP: options read again: %s", shown or "nothing changes")
+
+    def _adopt(self, options: MountOptions, parts: _Parts) -> None:
+        """Tell the rooms what may change while mounted."""
+        parts.filesystem.adopt(
+            policies.policy_of(options, list_nodes=self._list_nodes), policies.writes_of(options)
+        )
+        parts.operations.presentation = policies.presentation_of(
+            options, list_nodes=self._list_nodes
+        )
+        self._reading.limits = policies.limits_of(options)
+        parts.client.adopt(options.oss_request_timeout_ms / 1000, bucket.retry_of(options))
+        set_level(options.log_level)
 
     async def _leave(self, filesystem: WritableFileSystem, client: StoreClient) -> None:
         """Take the mount away, save, then break off what is under way, which ends the serving."""
@@ -438,7 +493,8 @@ class _Daemon:
             await self._notifier.closed()
         self._serving.cancel()
 
-    def _statistics(self, filesystem: WritableFileSystem, client: StoreClient) -> Mapping[str, Any]:
+    def _statistics(self, parts: _Parts) -> Mapping[str, Any]:
+        filesystem, client = parts.filesystem, parts.client
         return {
             "inodes": len(filesystem.inodes),
             "budget_limit": self._budget.limit,
@@ -479,14 +535,6 @@ def _end_within(seconds: float) -> None:
     timer.daemon = True
     with suppress(RuntimeError):  # not one more thread can be had
         timer.start()
-
-
-def _signals() -> list[signal.Signals]:
-    """Return what to listen to; SIGHUP unless it is ignored (in the background, under nohup)."""
-    chosen = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        chosen.append(signal.SIGHUP)
-    return chosen
 
 
 def _start_pulse() -> None:

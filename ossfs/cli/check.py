@@ -39,11 +39,11 @@ def check(ctx: click.Context, words: tuple[str, ...]) -> None:
     if asked.help:
         click.echo(ctx.get_help())
         return
-    conf = preflight.config_file(asked.settings)
+    layers = preflight.layers_of(asked.settings)
     named = asked.positional
     if not named or (len(named) == 1 and "://" in named[0]):
         asked = replace(asked, positional=(*named, _NOWHERE))
-    resolved = validate.resolve(asked, os.environ, validate.Host.here(), conf)
+    resolved = validate.resolve(asked, os.environ, validate.Host.here(), layers)
     for note in resolved.notes:
         complain(note)
     click.echo(docs.effective(resolved.options, resolved.origins))

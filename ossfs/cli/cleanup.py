@@ -79,8 +79,8 @@ def cleanup(words: tuple[str, ...], lists: tuple[str, ...], older_than: int, dry
     if len(words) != 1:
         raise UserError(_USAGE, ExitStatus.USAGE)
     settings = tuple(setting for text in lists for setting in arguments.split_list(text))
-    conf = preflight.config_file(settings)
-    resolved = validate.resolve_bucket(words[0], settings, os.environ, conf)
+    layers = preflight.layers_of(settings)
+    resolved = validate.resolve_bucket(words[0], settings, os.environ, layers)
     preflight.check_key_files(resolved.keys)
     options = resolved.options
     provider = Renewed(sources.find(resolved.keys, options.bucket, os.environ, options.store))

@@ -3,8 +3,11 @@
     OSSFS_SOURCE=oss://BUCKET OSSFS_MOUNTPOINT=/data OSSFS_OPTIONS=ro,oss_region=... \\
         container-entrypoint COMMAND...
 
-More mounts have numbers: OSSFS_SOURCE_2, OSSFS_MOUNTPOINT_2, OSSFS_OPTIONS_2, and so on. The
-command starts when all of them serve. It gets the signals that this process gets; where it is
+OSSFS_OPTIONS may also be words of the command line, as the `otherOpts` of Alibaba's CSI driver are:
+"-o ro -o attr_timeout=60". More mounts have numbers: OSSFS_SOURCE_2, OSSFS_MOUNTPOINT_2,
+OSSFS_OPTIONS_2, and so on.
+
+The command starts when all of them serve. It gets the signals that this process gets; where it is
 process 1 it also buries orphans, as a first process must. When the command has ended the mounts are
 taken away, and what was written is in the bucket before this process ends (give the container time
 for that: a SIGKILL is the end of it). Started by `cmd/container-entrypoint`.
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -91,9 +95,8 @@ def main(words: Sequence[str]) -> int:
 
 def _mount(each: Wanted) -> list[int]:
     """Mount, and return who serves the mount; SystemExit when it does not come up."""
-    os.makedirs(each.point, exist_ok=True)
-    command = [sys.executable, "-P", "-m", "ossfs", "mount"]
-    command += ["-o", each.options] if each.options else []
+    _make_directory(each.point)
+    command = [sys.executable, "-P", "-m", "ossfs", "mount", *_option_words(each)]
     command += ["--", *filter(None, [each.source]), each.point]
     process = subprocess.Popen(command, preexec_fn=_hear_again)
     # An impatient SIGTERM meanwhile is for the mount: it then ends and says so by its status.
@@ -106,6 +109,31 @@ def _mount(each: Wanted) -> list[int]:
         raise SystemExit(_status_of(status))
     made = mounts.mount_at(mounts.canonical(each.point))
     return mounts.servers_of(made) if made is not None else []
+
+
+def _make_directory(point: str) -> None:
+    try:
+        os.makedirs(point, exist_ok=True)
+    except FileExistsError:
+        pass  # a file, or a mount whose server was killed: `ossfs mount` knows what to do with each
+    except OSError as error:
+        raise UserError(
+            f"{point} cannot be made: {error.strerror}; name another directory",
+            ExitStatus.MOUNTPOINT,
+        ) from None
+
+
+def _option_words(each: Wanted) -> list[str]:
+    """Return the options as words of `ossfs mount`; UserError where a quote is not closed."""
+    if not each.options.startswith("-"):
+        return ["-o", each.options] if each.options else []
+    try:
+        return shlex.split(each.options)
+    except ValueError as error:
+        raise UserError(
+            f"the options of {each.point} are no words of a command line: {error}",
+            ExitStatus.USAGE,
+        ) from None
 
 
 def _run(words: Sequence[str]) -> int:

@@ -13,28 +13,33 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from ossfs.config.again import Again
 from ossfs.config.options import MountOptions
 from ossfs.credentials import Source, sources
 from ossfs.runtime.failure import ExitStatus, UserError
 
 _KEPT = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"}
-    | {"LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+    | {"LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "NOTIFY_SOCKET"}
 )
 _KEPT_PREFIXES = ("LC_", "PYTHON", "XDG_", "MALLOC_")
 
 
-def encode(options: MountOptions, keys: Source) -> bytes:
+def encode(options: MountOptions, keys: Source, again: Again) -> bytes:
     """Return everything the serving process needs."""
-    return json.dumps({"options": asdict(options), "keys": dict(keys.told())}).encode()
+    told = {"options": asdict(options), "keys": dict(keys.told()), "again": asdict(again)}
+    return json.dumps(told).encode()
 
 
-def decode(raw: bytes) -> tuple[MountOptions, Source]:
+def decode(raw: bytes) -> tuple[MountOptions, Source, Again]:
     """Undo `encode`."""
     told = json.loads(raw)
+    said = told["again"]
+    said["positional"] = tuple(said["positional"])
+    said["settings"] = tuple((name, value) for name, value in said["settings"])
     fields = told["options"]
     fields["kernel_words"] = tuple(fields["kernel_words"])
-    return MountOptions(**fields), sources.made(told["keys"])
+    return MountOptions(**fields), sources.made(told["keys"]), Again(**said)
 
 
 def clean_environment(environ: Mapping[str, str], secrets: tuple[str, ...]) -> dict[str, str]:

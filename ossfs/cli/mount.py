@@ -19,11 +19,14 @@ from dataclasses import replace
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from ossfs.cli import handover, mounts, preflight, signals
 from ossfs.cli.claim import claim
 from ossfs.cli.terminal import complain, say
 from ossfs.config import arguments, validate
+from ossfs.config.again import Again
+from ossfs.config.completion import completions
 from ossfs.config.docs import mount_help
 from ossfs.config.options import MountOptions
 from ossfs.credentials import sources
@@ -39,6 +42,12 @@ _STDERR_TAIL = 8192
 
 class MountCommand(click.Command):
     """Leaves its words alone: options are the table's, and mount(8)'s grammar is not click's."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return [
+            CompletionItem(text, type=kind, help=told)
+            for text, kind, told in completions(ctx.params["words"], incomplete)
+        ]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.params = {"words": tuple(args)}
@@ -57,17 +66,23 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
     if asked.help:
         click.echo(ctx.get_help())
         return
-    conf = preflight.config_file(asked.settings)
-    resolved = validate.resolve(asked, os.environ, validate.Host.here(), conf)
+    layers = preflight.layers_of(asked.settings)
+    resolved = validate.resolve(asked, os.environ, validate.Host.here(), layers)
     options = replace(resolved.options, mountpoint=mounts.canonical(resolved.options.mountpoint))
-    preflight.check_fuse()
+    given = options.fuse_device_fd
+    if given >= 0:
+        preflight.check_device(given)
+    else:
+        preflight.check_fuse()
     with claim(options.mountpoint) as claimed:
         notes = list(resolved.notes)
-        notes += preflight.settle_mountpoint(options.mountpoint, nonempty=options.nonempty)
+        if given < 0:
+            notes += preflight.settle_mountpoint(options.mountpoint, nonempty=options.nonempty)
         preflight.check_key_files(resolved.keys)
         keys = sources.find(resolved.keys, options.bucket, os.environ, options.store)
         known = keys.check()
-        config = handover.open_anonymous("ossfs-config", handover.encode(options, keys))
+        again = Again.of(asked, os.environ, options.mountpoint)
+        config = handover.open_anonymous("ossfs-config", handover.encode(options, keys, again))
         clean = handover.clean_environment(os.environ, known)
         if options.foreground:
             _tell(notes)
@@ -105,7 +120,11 @@ def _start(
     environ: dict[str, str],
     deadline: float,
 ) -> None:
-    """Start the serving process and wait until it serves; UserError when it does not."""
+    """Start the serving process and wait until it serves; UserError when it does not.
+
+    It stays in this process's group until it serves: on a mount point of autofs the kernel lets
+    the process group of whoever is to mount there pass, and all others wait for the mount.
+    """
     heard, told = os.pipe()
     stderr = handover.open_anonymous("ossfs-stderr")
     process: subprocess.Popen[bytes] | None = None
@@ -118,10 +137,13 @@ def _start(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                pass_fds=[fd for fd in (config, told, claimed) if fd is not None],
+                pass_fds=[
+                    fd
+                    for fd in (config, told, claimed, options.fuse_device_fd)
+                    if fd is not None and fd >= 0
+                ],
                 env=environ,
                 cwd="/",
-                start_new_session=True,
             )
         finally:
             # Only the serving process may hold its end: its death must be the end of the pipe.

@@ -15,15 +15,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ossfs.cli import mounts
-from ossfs.config import file
-from ossfs.config.arguments import Setting
-from ossfs.config.file import ConfigFile
+from ossfs.config import layers
+from ossfs.config.arguments import MADE_OF, Setting
+from ossfs.config.layers import Layers
 from ossfs.credentials import KeySettings
 from ossfs.runtime.bounded import PATIENCE_S, within
 from ossfs.runtime.failure import ExitStatus, UserError
-from ossfs.runtime.logs import prepare_directory
+from ossfs.runtime.logs import SYSLOG, prepare_directory
 from ossfs.runtime.mount_table import Life, Mount, life_of
 
+_FUSE_DEVICE = os.makedev(10, 229)
 _MOST_DEAD_MOUNTS = 16
 """Stacked on one directory; beyond that something else mounts as fast as we clean up."""
 
@@ -116,6 +117,8 @@ def settle_log(directory: str, point: str) -> None:
 
     Both paths as they are meant: `point` canonical, `directory` with its links.
     """
+    if directory == SYSLOG:
+        return
     try:
         where = mounts.canonical(directory)
     except UserError as error:
@@ -137,16 +140,15 @@ def _no_log(error: UserError) -> UserError:
     )
 
 
-def config_file(settings: Sequence[Setting]) -> ConfigFile | None:
-    """Read the configuration file that a command line names, if it names one."""
-    path = file.conf_of(settings)
-    if not path:
-        return None
+def layers_of(settings: Sequence[Setting]) -> Layers:
+    """Read what a command line names: configuration file, preset, PAI's JSON."""
+    if not any(setting.name in MADE_OF for setting in settings):
+        return layers.gather(settings)  # nothing is read
     try:
-        return within(PATIENCE_S, lambda: file.read(path))
+        return within(PATIENCE_S, lambda: layers.gather(settings))
     except TimeoutError:
         raise UserError(
-            f"configuration file {path} does not open: its file system hangs", ExitStatus.USAGE
+            "the configuration file does not open: its file system hangs", ExitStatus.USAGE
         ) from None
 
 
@@ -180,6 +182,21 @@ def check_fuse(device: str = "/dev/fuse") -> None:
             "fusermount3 is missing, which users other than root need; install the package fuse3",
             ExitStatus.FUSE,
         )
+
+
+def check_device(fd: int) -> None:
+    """Refuse what is no inherited descriptor of /dev/fuse, and have children inherit it too."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        raise UserError(
+            f"fuse_device_fd={fd}: there is no such descriptor; it has to be inherited from "
+            "whoever mounts",
+            ExitStatus.USAGE,
+        ) from None
+    if not (stat.S_ISCHR(found.st_mode) and found.st_rdev == _FUSE_DEVICE):
+        raise UserError(f"fuse_device_fd={fd} is no descriptor of /dev/fuse", ExitStatus.USAGE)
+    os.set_inheritable(fd, True)
 
 
 def _has_fusermount() -> bool:

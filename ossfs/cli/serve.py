@@ -16,17 +16,20 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from urllib.parse import unquote, urlsplit
 
 from ossfs.cli import handover, signals
 from ossfs.cli.terminal import complain
+from ossfs.config.again import Again
 from ossfs.config.options import MountOptions
 from ossfs.credentials import CredentialsProvider
 from ossfs.credentials.renewed import Renewed
-from ossfs.runtime import logs
+from ossfs.runtime import logs, sd_notify
 from ossfs.runtime.failure import ExitStatus, UserError, in_a_line
 
 _logger = logging.getLogger("ossfs.serve")
 _INTERRUPTED = 130
+_STDIN = 0
 _STDERR = 2
 _FILES_WANTED = 16384
 """Descriptors; a connection is one, and 1,024 is what most systems give unasked."""
@@ -71,14 +74,14 @@ def main(words: Sequence[str]) -> int:
     log = "the lines above" if word_fd is None else ""
     try:
         signals.release()
-        options, source = handover.decode(handover.read_all(int(given["--config-fd"])))
-        provider = Renewed(source)
+        options, source, again = handover.decode(handover.read_all(int(given["--config-fd"])))
+        provider = Renewed(source, every=options.credential_refresh_interval)
         _start_log(options, provider)
         log = log or logs.path_in(options.log_dir)
         _raise_file_limit()
         if not options.foreground:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        _serve(options, provider, parent, claim_fd)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to read again
+        _serve(options, provider, again, parent, claim_fd)
     except UserError as error:
         if word_fd is not None or parent.told:
             _logger.error("%s", error.message)
@@ -104,8 +107,17 @@ def _inherited(given: dict[str, str], name: str) -> int | None:
 
 
 def _start_log(options: MountOptions, provider: CredentialsProvider) -> None:
+    password = unquote(urlsplit(options.http_proxy).password or "")
+
+    def secrets() -> tuple[str, ...]:
+        return (*provider.secrets(), password) if password else provider.secrets()
+
     if options.foreground:
-        logs.configure(directory=None, level=options.log_level, secrets=provider.secrets)
+        chosen = options.log_dir if options.log_dir in (logs.STDOUT, logs.SYSLOG) else None
+        logs.configure(directory=chosen, level=options.log_level, secrets=secrets)
+        return
+    if options.log_dir == logs.SYSLOG:
+        logs.configure(directory=logs.SYSLOG, level=options.log_level, secrets=secrets)
         return
 
     def follow(fd: int) -> None:
@@ -115,8 +127,10 @@ def _start_log(options: MountOptions, provider: CredentialsProvider) -> None:
     logs.configure(
         directory=options.log_dir,
         level=options.log_level,
-        secrets=provider.secrets,
+        secrets=secrets,
         on_open=follow,
+        max_bytes=options.log_file_max_size,
+        files=options.log_file_max_count,
     )
 
 
@@ -129,20 +143,36 @@ def _raise_file_limit() -> None:
 
 
 def _serve(
-    options: MountOptions, provider: CredentialsProvider, parent: Parent, claim_fd: int | None
+    options: MountOptions,
+    provider: CredentialsProvider,
+    again: Again,
+    parent: Parent,
+    claim_fd: int | None,
 ) -> None:
     daemon = importlib.import_module("ossfs.daemon")
     place = f"{options.source} on {options.mountpoint}"
 
     def ready() -> bool:
+        if not options.foreground:
+            with suppress(OSError):  # where it has been somebody's session already
+                os.setsid()
         # The mount table speaks for us from here on.
         if claim_fd is not None:
             os.close(claim_fd)
+        if options.foreground:  # in the background the service is whoever called `ossfs mount`
+            sd_notify.tell(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=mounted {place}", os.environ)
         return parent.tell(handover.Word(), f"mounted {place}")
 
     _logger.info("starting: %s", options)
     os.chdir("/")
-    daemon.serve(options, provider, ready=ready, starter=parent.fd)
+    daemon.serve(
+        options,
+        provider,
+        ready=ready,
+        starter=parent.fd,
+        reread=again.options if again.reads else None,
+        until_hangup=options.foreground and os.isatty(_STDIN),
+    )
 
 
 if __name__ == "__main__":

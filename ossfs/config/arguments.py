@@ -16,6 +16,17 @@ from ossfs.runtime.failure import ExitStatus, UserError
 
 CONF = "conf"
 """Names the configuration file; no option of the table."""
+PAI = "pai"
+"""Names a JSON of PAI, or holds it."""
+PRESET = "preset"
+"""Names a preset."""
+DIALECT = "dialect"
+"""Names the program whose names and defaults count."""
+MADE_OF = (CONF, PAI, PRESET, DIALECT)
+"""Words that bring options along, and are none."""
+
+
+_SHOWN = {CONF: "FILE", PAI: "FILE or JSON", PRESET: "NAME", DIALECT: "NAME"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +84,11 @@ def scan(words: Sequence[str]) -> Arguments:
             wants_help = True
         elif word == "--foreground":
             foreground = True
-        elif word == f"--{CONF}":
-            settings.append(Setting(CONF, _next(rest, "--conf needs a value: --conf FILE")))
+        elif word.startswith("--") and word[2:] in MADE_OF:
+            name = word[2:]
+            settings.append(
+                Setting(name, _next(rest, f"{word} needs a value: {word} {_SHOWN[name]}"))
+            )
         elif word.startswith("--"):
             settings.append(_setting(word[2:]))
         elif word.startswith("-c"):
@@ -82,12 +96,15 @@ def scan(words: Sequence[str]) -> Arguments:
         elif word.startswith("-") and len(word) > 1:
             switches, has_list, items = word[1:].partition("o")
             for switch in switches:
-                if switch not in "fh":
+                if switch not in "dfh":
                     raise UserError(
-                        f"unknown switch -{switch}; there are -f, -h, -c FILE and -o NAME=VALUE",
+                        f"unknown switch -{switch}; there are -d, -f, -h, -c FILE and "
+                        "-o NAME=VALUE",
                         ExitStatus.USAGE,
                     )
             foreground = foreground or "f" in switches
+            if "d" in switches:
+                settings.append(Setting("d", None))
             wants_help = wants_help or "h" in switches
             if has_list:
                 settings.extend(

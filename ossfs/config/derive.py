@@ -60,6 +60,20 @@ def path_style(store: str, endpoint: str) -> bool:
     return store == "s3" and not host.endswith((".amazonaws.com", ".aliyuncs.com"))
 
 
+def jindo_attr_timeout(attr_timeout: float) -> float:
+    """Return how long JindoFuse's own cache believes attributes where nobody has said so.
+
+    Its manual's 60 s, but no longer than the kernel's: recipes that set attr_timeout alone promise
+    that changes are seen within that.
+    """
+    return min(60.0, attr_timeout)
+
+
+def pod_memory(limit: int) -> int:
+    """Return what buffers may take of a pod's memory limit: half, as of a cgroup's."""
+    return max(limit // 2, MEMORY_FLOOR)
+
+
 def log_directory(user: int) -> str:
     """Return the default log directory; one a user, because its mode keeps others out."""
     return "/tmp/ossfs" if user == 0 else f"/tmp/ossfs-{user}"
@@ -67,15 +81,18 @@ def log_directory(user: int) -> str:
 
 def effective(options: MountOptions) -> MountOptions:
     """Apply what one option does to another: umask to modes, limits to each other."""
+    total = 0 if options.pread else options.prefetch_concurrency
     per_file = options.prefetch_concurrency_per_file
-    if options.prefetch_concurrency:
-        per_file = min(per_file, options.prefetch_concurrency)
+    if total:
+        per_file = min(per_file, total)
     return replace(
         options,
         file_mode=options.file_mode & ~options.umask,
         dir_mode=options.dir_mode & ~options.umask,
         prefetch_chunk_size=_whole_mebibytes(options.prefetch_chunk_size),
+        prefetch_concurrency=total,
         prefetch_concurrency_per_file=per_file,
+        sync_upload=options.sync_upload or options.close_to_open,
         upload_buffer_size=_whole_mebibytes(options.upload_buffer_size),
         enable_symlink=options.enable_symlink and not options.no_symlink,
         enable_xattr=options.enable_xattr and not options.no_xattr,

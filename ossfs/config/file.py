@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ossfs.config.arguments import CONF, Setting
+from ossfs.config.arguments import MADE_OF, Setting
 from ossfs.runtime.failure import ExitStatus, UserError
-from ossfs.runtime.paths import absolute
 from ossfs.runtime.textfile import read_text
 
 
@@ -31,21 +29,11 @@ class ConfigFile:
     """Others than its owner may read it."""
 
 
-def conf_of(settings: Sequence[Setting]) -> str:
-    """Return the path that a command line names, or ""; UserError when it names two."""
-    named = {setting.value or "" for setting in settings if setting.name == CONF}
-    if not named:
-        return ""
-    if len(named) > 1:
-        raise UserError("one configuration file a mount: conf is given twice", ExitStatus.USAGE)
-    (path,) = named
-    if not path:
-        raise UserError("conf needs a value: -c FILE", ExitStatus.USAGE)
-    return absolute(os.path.expanduser(path))
+def read(path: str, label: str = "") -> ConfigFile:
+    """Read a file; UserError with status USAGE when it is none.
 
-
-def read(path: str) -> ConfigFile:
-    """Read a file; UserError with status USAGE when it is none."""
+    Its settings stand at a line of `path`, or at `label`.
+    """
     shared = False
 
     def note(state: os.stat_result) -> None:
@@ -56,10 +44,10 @@ def read(path: str) -> ConfigFile:
         text = read_text(path, note)
     except ValueError as reason:
         raise _refused(path, str(reason)) from None
-    return ConfigFile(path, parse(path, text), shared)
+    return ConfigFile(path, parse(path, text, label), shared)
 
 
-def parse(path: str, text: str) -> tuple[Setting, ...]:
+def parse(path: str, text: str, label: str = "") -> tuple[Setting, ...]:
     """Return the settings of a file's text, each with the place it stands at."""
     settings = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -67,8 +55,9 @@ def parse(path: str, text: str) -> tuple[Setting, ...]:
         if not words or words.startswith(("#", ";", "[")):
             continue
         name, equals, value = words.removeprefix("--").partition("=")
-        setting = Setting(name.strip(), value.strip() if equals else None, f"{path} line {number}")
-        if setting.name == CONF:
+        place = label or f"{path} line {number}"
+        setting = Setting(name.strip(), value.strip() if equals else None, place)
+        if setting.name in MADE_OF:
             raise _refused(path, f"line {number} names another one, which is not read")
         settings.append(setting)
     return tuple(settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,34 @@ class MountOptions:
     kernel_words: tuple[str, ...] = ()
     """mount(8)'s words for the kernel beyond the usual ones: noexec, noatime, sync, dirsync."""
     attr_timeout: float = 60.0
+    fuse_attr_timeout: float = -1.0
+    """-1: what is left of attr_timeout."""
+    fuse_entry_timeout: float = -1.0
+    """-1: what is left of attr_timeout."""
     negative_timeout: float = 0.0
+    oss_negative_cache_timeout: float = 0.0
+    oss_negative_cache_size: int = 10_000
+    close_to_open: bool = False
+    readdirplus: bool = True
+    inode_cache_eviction_threshold: int = 0
+    """0: never."""
+    inode_cache_eviction_interval_ms: int = 30_000
+    auto_cache: bool = True
+    kernel_cache: bool = False
+    max_list_ret_count: int = 1000
     log_dir: str = "/tmp/ossfs"
+    """Absolute path, or syslog."""
     log_level: str = "info"
+    log_file_max_size: int = 64 * 1024**2
+    log_file_max_count: int = 8
     total_mem_limit: int = 0
     """Bytes for all buffers and caches; 0: a share of the cgroup's or machine's memory."""
     prefetch_chunk_size: int = 8 * 1024**2
     prefetch_concurrency: int = 256
+    """Effective: 0 with pread."""
     prefetch_concurrency_per_file: int = 64
+    pread: bool = False
+    direct_io: bool = False
     read_ahead_kb: int = 8192
     """KiB of kernel readahead; 0 leaves the kernel's own and pushes pages instead."""
     upload_buffer_size: int = 8 * 1024**2
@@ -48,6 +68,7 @@ class MountOptions:
     upload_concurrency: int = 64
     upload_copy_concurrency: int = 64
     sync_upload: bool = True
+    """Effective: true under close_to_open."""
     ignore_fsync: bool = False
     enable_appendable_object: bool = False
     appendable_object_autoswitch_threshold: int = 0
@@ -72,6 +93,20 @@ class MountOptions:
     no_flock: bool = False
     """Changes nothing."""
     oss_request_timeout_ms: int = 60_000
+    connect_timeout_ms: int = 3_000
+    io_timeout_ms: int = 20_000
+    retry_count: int = 4
+    retry_interval_ms: int = 200
+    http_proxy: str = field(default="", repr=False)
+    """http://[USER:PASSWORD@]HOST:PORT."""
+    bind_ips: str = ""
+    """Addresses with commas between them."""
+    enable_ipv6: bool = True
+    credential_refresh_interval: float = 0.0
+    """Seconds; 0: when keys are about to expire."""
+    anonymous: bool = False
+    fuse_device_fd: int = -1
+    """-1: the mount is ours to make."""
     foreground: bool = False
 
     @property

@@ -2,9 +2,11 @@
 
 Everything a user can get wrong in an option is refused here, in one line that names the option
 and its legal range, before anything is started or connected. Precedence: command line, then
-environment, then configuration file, then default. Unknown options are refused, never passed on:
-libfuse answers an unknown one by ending the mount. What may hold a secret (`ID:SECRET` where no key
-belongs) is not repeated. Asks the machine nothing but through `Host`, the working directory apart.
+environment, then configuration file, then PAI's JSON, then preset, then the dialect's default, then
+ours. Unknown options are refused, never passed on: libfuse answers an unknown one by ending the
+mount; only in ossfs 2.0's own dialect, which ignored them, they bring a warning. What may hold a
+secret (`ID:SECRET` where no key belongs) is not repeated. Asks the machine nothing but through
+`Host`, the working directory apart.
 """
 
 from __future__ import annotations
@@ -14,13 +16,26 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from ossfs.config import derive
-from ossfs.config.arguments import CONF, Arguments, Setting
-from ossfs.config.file import ConfigFile
+from ossfs.config.arguments import MADE_OF, Arguments, Setting
+from ossfs.config.layers import Layers
+from ossfs.config.option import PROGRAMS, Dialect, Option, Stability
 from ossfs.config.options import MountOptions
-from ossfs.config.table import BY_NAME, IGNORED_WORDS, KERNEL_WORDS, OPPOSITES, TABLE, Option
+from ossfs.config.table import (
+    BY_NAME,
+    DEFAULTS,
+    FOREIGN_KEYS,
+    IGNORED_WORDS,
+    KERNEL_WORDS,
+    OPPOSITES,
+    SMALLEST,
+    TABLE,
+    TARGETS,
+    UNITS,
+)
 from ossfs.config.values import Kind, Value
 from ossfs.credentials import KeySettings, process, ram_role
 from ossfs.runtime.failure import ExitStatus, UserError
@@ -68,17 +83,99 @@ class Resolved:
     """Where the value of each option that somebody has set comes from."""
 
 
+_NOTHING_ELSE = Layers()
+
+
+class _Sorted:
+    """The settings of one place, by the option's own name; UserError for an unknown one."""
+
+    def __init__(self, settings: Iterable[Setting], dialect: Dialect) -> None:
+        self.found: dict[str, Setting] = {}
+        self.kernel: dict[str, None] = {}
+        self.notes: list[str] = []
+        self._targets = TARGETS.get(dialect, {})
+        self._lenient = dialect is Dialect.OSSFS2
+        self._smallest: dict[str, str] = {}
+        for setting in settings:
+            if setting.name not in MADE_OF:
+                self._take(setting)
+
+    def _take(self, setting: Setting) -> None:
+        name, value = setting.name, setting.value
+        name = self._targets.get(name, name)
+        option = BY_NAME.get(name) or BY_NAME.get(name.replace("-", "_"))
+        if option is not None:
+            self._option(option, setting)
+        elif name == "rw":
+            self.found["ro"] = Setting("ro", "false", setting.place)
+        elif name == "uri":
+            self._uri(setting)
+        elif name == "remount":
+            raise _refuse("remount is not possible; unmount and mount again")
+        elif value is None and name in KERNEL_WORDS:
+            self.kernel[name] = None
+        elif value is None and name in OPPOSITES:
+            self.kernel.pop(OPPOSITES[name], None)
+        elif name.startswith(FOREIGN_KEYS):
+            self.notes.append(f"{_placed(setting)}{name} has no effect: it is not about OSS")
+        elif not _is_ignored(name, value):
+            if not self._lenient:
+                raise _refuse(_placed(setting) + _unknown(name))
+            self.notes.append(
+                f"warning: {_placed(setting)}{_unknown(name)} (ignored, as ossfs2 does)"
+            )
+
+    def _option(self, option: Option, setting: Setting) -> None:
+        text = _text(option, setting)
+        if text.isdigit():
+            text += UNITS.get(setting.name, "")
+        if setting.name in SMALLEST:
+            self._smallest[setting.name] = text
+            text = min(self._smallest.values(), key=_number)
+        self.found[option.name] = Setting(option.name, text, setting.place)
+
+    def _uri(self, setting: Setting) -> None:
+        """Take JindoFuse's oss://BUCKET[.ENDPOINT]/PREFIX apart."""
+        scheme, rest = _source(setting.value or "")
+        source, endpoint = _without_endpoint(f"{scheme or 'oss'}://{rest}")
+        bucket, _, prefix = source.partition("://")[2].partition("/")
+        for name, text in (
+            ("store", scheme or "oss"),
+            ("oss_bucket", bucket),
+            ("oss_bucket_prefix", prefix),
+            ("oss_endpoint", endpoint),
+        ):
+            if text:
+                self.found[name] = Setting(name, text, setting.place)
+
+
 class _Said:
     """What has been said about each option, and by whom."""
 
     def __init__(
-        self, settings: Iterable[Setting], environ: Mapping[str, str], file: ConfigFile | None
+        self, settings: Iterable[Setting], environ: Mapping[str, str], layers: Layers
     ) -> None:
         """UserError for an option that does not exist."""
         self._environ = environ
-        self._filed, kernel = _sorted(file.settings if file else ())
-        self._typed, more = _sorted(setting for setting in settings if setting.name != CONF)
-        self.kernel_words = tuple(dict.fromkeys((*kernel, *more)))
+        file = layers.file
+        typed = _Sorted(settings, layers.dialect)
+        filed = _Sorted(file.settings if file else (), layers.dialect)
+        told = _Sorted(layers.pai.settings if layers.pai else (), layers.dialect)
+        preset = _Sorted(layers.preset.settings if layers.preset else (), Dialect.OSSFS)
+        # A preset knows all kernel time-outs that it sets, so a dialect's do not go under it.
+        defaults = DEFAULTS.get(layers.dialect, {}) if layers.preset is None else {}
+        usual = _Sorted(
+            (
+                Setting(name, text, f"default of {PROGRAMS[layers.dialect]}")
+                for name, text in defaults.items()
+            ),
+            Dialect.OSSFS,
+        )
+        self._typed, self._filed = typed.found, filed.found
+        self._under = (filed.found, told.found, preset.found, usual.found)
+        words = (*preset.kernel, *told.kernel, *filed.kernel, *typed.kernel)
+        self.kernel_words = tuple(dict.fromkeys(words))
+        self._notes = [*typed.notes, *filed.notes, *told.notes]
         self._shared = file.path if file and file.shared else ""
 
     def about(self, option: Option) -> tuple[str, str] | None:
@@ -89,8 +186,16 @@ class _Said:
         told = self._environ.get(option.environment) if option.environment else None
         if told:
             return told, option.environment
-        filed = self._filed.get(option.name)
-        return None if filed is None else (str(filed.value), filed.place)
+        for layer in self._under:
+            found = layer.get(option.name)
+            if found is not None:
+                return str(found.value), found.place
+        return None
+
+    def chosen(self, name: str) -> bool:
+        """Say whether anybody but a dialect's default has said something about an option."""
+        said = self.about(BY_NAME[name])
+        return said is not None and not said[1].startswith("default of ")
 
     def typed(self, name: str) -> str:
         """Return what the command line says; "" where it says nothing."""
@@ -101,8 +206,9 @@ class _Said:
         """Return a key of the command line, or of the file where the environment has none."""
         variable = BY_NAME[name].environment
         text = self.typed(name)
-        if not text and not self._environ.get(variable) and name in self._filed:
-            text = str(self._filed[name].value)
+        if not text and not self._environ.get(variable):
+            layer = next((layer for layer in self._under if name in layer), {})
+            text = str(layer[name].value) if layer else ""
         return text.strip()
 
     def label(self, name: str) -> str:
@@ -112,7 +218,7 @@ class _Said:
 
     def warnings(self) -> tuple[str, ...]:
         """Say where others can read a secret, or could have."""
-        found = []
+        found = list(self._notes)
         if self._typed.get(_SECRET):
             found.append(
                 "warning: other users could read the secret on the command line; "
@@ -130,15 +236,21 @@ def resolve(
     arguments: Arguments,
     environ: Mapping[str, str],
     host: Host,
-    file: ConfigFile | None = None,
+    layers: Layers = _NOTHING_ELSE,
 ) -> Resolved:
     """Judge the command line of a mount; UserError with status USAGE for whatever is wrong."""
-    said = _Said(arguments.settings, environ, file)
-    values = _values(said)
-    store, bucket, prefix, mountpoint = _place(arguments.positional, values)
+    said = _Said(arguments.settings, environ, layers)
+    values, notes = _values(said)
+    words = arguments.positional
+    if len(words) == 2:
+        words = (_settled(words[0], values), words[1])
+    store, bucket, prefix, mountpoint = _place(words, values)
     endpoint, region = _endpoint(store, values, said)
     _check_writing(values, mountpoint)
-    notes = []
+    if layers.dialect is Dialect.JINDOFUSE and not said.chosen("attr_timeout"):
+        values["attr_timeout"] = derive.jindo_attr_timeout(float(values["fuse_attr_timeout"]))
+    if values["close_to_open"] and not values["sync_upload"] and said.chosen("sync_upload"):
+        notes.append("close_to_open turns sync_upload on: close() waits for the upload")
     allow_other = bool(values["allow_other"])
     if allow_other and host.uid != 0 and not host.user_allow_other:
         allow_other = False
@@ -162,7 +274,8 @@ def resolve(
         "gid": host.gid if values["gid"] == "" else values["gid"],
         "log_dir": values["log_dir"] or derive.log_directory(host.uid),
         "kernel_words": said.kernel_words,
-        "foreground": arguments.foreground,
+        "foreground": bool(arguments.foreground or values["f"] or values["d"]),
+        "log_level": "debug" if values["d"] else values["log_level"],
     }
     options = derive.effective(MountOptions(bucket=bucket, mountpoint=mountpoint, **fields))
     _check_lacks(options)
@@ -173,18 +286,19 @@ def resolve_bucket(
     source: str,
     settings: tuple[Setting, ...],
     environ: Mapping[str, str],
-    file: ConfigFile | None = None,
+    layers: Layers = _NOTHING_ELSE,
 ) -> Resolved:
     """Judge a bucket named as for a mount, where nothing is mounted; UserError as `resolve`.
 
     All options of a mount are understood, so that its list can be given as it is. Only those that
     tell how to reach the bucket are in the result; the mount point is empty.
     """
-    said = _Said(settings, environ, file)
-    values = _values(said)
-    store, bucket, prefix = _bucket(source, values)
+    said = _Said(settings, environ, layers)
+    values, notes = _values(said)
+    store, bucket, prefix = _bucket(_settled(source, values), values)
     endpoint, region = _endpoint(store, values, said)
     keys = _keys(values, said)
+    requests: dict[str, Any] = {name: values[name] for name in _OF_REQUESTS}
     options = MountOptions(
         bucket=bucket,
         mountpoint="",
@@ -193,44 +307,26 @@ def resolve_bucket(
         oss_endpoint=endpoint,
         oss_region=region,
         path_style=_path_style(store, endpoint, values),
-        oss_request_timeout_ms=int(values["oss_request_timeout_ms"]),
+        **requests,
     )
-    return Resolved(options, keys, said.warnings(), _origins(said))
+    return Resolved(options, keys, (*notes, *said.warnings()), _origins(said))
 
 
 _SECRET = "oss_access_key_secret"
 _NOT_FIELDS = frozenset(
     {
         *("oss_bucket", "oss_access_key_id", "oss_access_key_secret", "passwd_file"),
-        *("credentials_file", "credential_process", "ram_role"),
+        *("credentials_file", "credential_process", "ram_role", "f", "d"),
     }
+)
+_OF_REQUESTS = (
+    *("oss_request_timeout_ms", "connect_timeout_ms", "io_timeout_ms", "retry_count"),
+    *("retry_interval_ms", "http_proxy", "bind_ips", "enable_ipv6", "anonymous"),
 )
 
 
 def _refuse(message: str) -> UserError:
     return UserError(message, ExitStatus.USAGE)
-
-
-def _sorted(settings: Iterable[Setting]) -> tuple[dict[str, Setting], tuple[str, ...]]:
-    """Sort settings into options by their own name and mount(8)'s words for the kernel."""
-    found: dict[str, Setting] = {}
-    kernel: dict[str, None] = {}
-    for setting in settings:
-        name, value = setting.name, setting.value
-        option = BY_NAME.get(name) or BY_NAME.get(name.replace("-", "_"))
-        if option is not None:
-            found[option.name] = Setting(option.name, _text(option, setting), setting.place)
-        elif name == "rw":
-            found["ro"] = Setting("ro", "false", setting.place)
-        elif name == "remount":
-            raise _refuse("remount is not possible; unmount and mount again")
-        elif value is None and name in KERNEL_WORDS:
-            kernel[name] = None
-        elif value is None and name in OPPOSITES:
-            kernel.pop(OPPOSITES[name], None)
-        elif not _is_ignored(name, value):
-            raise _refuse(_placed(setting) + _unknown(name))
-    return found, tuple(kernel)
 
 
 def _placed(setting: Setting) -> str:
@@ -264,6 +360,13 @@ def _unknown(name: str) -> str:
     return f"unknown option {shown}; {hint}"
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -inf  # judged with its option
+
+
 def _value(option: Option, said: _Said) -> Value:
     found = said.about(option)
     if found is None:
@@ -272,7 +375,9 @@ def _value(option: Option, said: _Said) -> Value:
     try:
         return option.read(text)
     except ValueError as reason:
-        hides = option.kind is Kind.ENDPOINT and _KEYS_IN_ENDPOINT.search(text)
+        hides = option.kind is Kind.PROXY or (
+            option.kind is Kind.ENDPOINT and _KEYS_IN_ENDPOINT.search(text)
+        )
         shown = _HIDDEN if hides else text
         raise _refuse(
             f"{said.label(option.name)}={shown}: {reason}; "
@@ -280,8 +385,19 @@ def _value(option: Option, said: _Said) -> Value:
         ) from None
 
 
-def _values(said: _Said) -> dict[str, Value]:
-    return {option.name: _value(option, said) for option in TABLE}
+def _values(said: _Said) -> tuple[dict[str, Value], list[str]]:
+    """Return the options' values, and a line for each that was given and changes nothing."""
+    values: dict[str, Value] = {}
+    notes = []
+    for option in TABLE:
+        value = _value(option, said)
+        if option.effective:
+            values[option.name] = value
+        elif value != (option.read(option.default) if option.default else ""):
+            if option.stability is Stability.LATER:
+                raise _refuse(f"{said.label(option.name)} is not served: {option.help}")
+            notes.append(f"{said.label(option.name)} has no effect: {option.help}")
+    return values, notes
 
 
 def _origins(said: _Said) -> dict[str, str]:
@@ -317,6 +433,24 @@ def _bucket(source: str, values: Mapping[str, Value]) -> tuple[str, str, str]:
         )
     _check_prefix(prefix)
     return store, bucket, prefix
+
+
+def _settled(source: str, values: dict[str, Value]) -> str:
+    """Take the endpoint out of oss://BUCKET.ENDPOINT/PREFIX, which counts if no other is given."""
+    source, endpoint = _without_endpoint(source)
+    if endpoint and not values["oss_endpoint"]:
+        values["oss_endpoint"] = BY_NAME["oss_endpoint"].read(endpoint)
+    return source
+
+
+def _without_endpoint(source: str) -> tuple[str, str]:
+    """Return the source and the endpoint within it, as JindoFuse and PAI write it, or ""."""
+    scheme, _, rest = source.partition("://")
+    named, slash, below = rest.partition("/")
+    bucket, _, endpoint = named.partition(".")
+    if scheme != "oss" or not is_bucket_name(bucket, dotted=False) or "." not in endpoint:
+        return source, ""
+    return f"oss://{bucket}{slash}{below}", endpoint
 
 
 def _source(word: str) -> tuple[str, str]:
@@ -381,9 +515,21 @@ def _keys(values: Mapping[str, Value], said: _Said) -> KeySettings:
         credentials_file=str(values["credentials_file"]),
         credential_process=str(values["credential_process"]),
         ram_role=str(values["ram_role"]),
+        anonymous=bool(values["anonymous"]),
     )
+    _check_anonymous(keys)
     _check_sources(keys)
     return keys
+
+
+def _check_anonymous(keys: KeySettings) -> None:
+    if keys.anonymous and any(
+        (
+            *(keys.key_id, keys.key_secret, keys.passwd_file, keys.credentials_file),
+            *(keys.credential_process, keys.ram_role),
+        )
+    ):
+        raise _refuse("anonymous does not go with keys: leave one of them out")
 
 
 def _check_prefix(prefix: str) -> None:
@@ -452,6 +598,11 @@ def _endpoint(
             f"{said.label('oss_region')}={region}: not a region; legal: a name such as cn-hangzhou"
         )
     endpoint = str(values["oss_endpoint"])
+    if ".oss-dls." in endpoint or "/oss-dls." in endpoint:
+        raise _refuse(
+            f"oss_endpoint={endpoint} is OSS-HDFS's, which is not served: it keeps files in its "
+            "own format; mount the bucket at its OSS endpoint, or use JindoFuse"
+        )
     if not endpoint:
         if not region:
             usual = (

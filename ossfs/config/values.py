@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from enum import Enum
+from ipaddress import ip_address
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -18,11 +19,14 @@ from ossfs.runtime.paths import absolute
 
 Value: TypeAlias = str | int | float | bool
 
+SYSLOG = "syslog"
+"""As log_dir: the log goes to the system's."""
+
 MIB = 1024**2
 GIB = 1024**3
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
-_SIZE = re.compile(r"(\d+)\s*([KMGTP]?)(?:I?B)?", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d+)\s*(?:([KMGTP])I?)?B?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(\d{1,9})\s*([smhd])", re.IGNORECASE | re.ASCII)
 _SECONDS_IN = {"d": 24 * 3600, "h": 3600, "m": 60, "s": 1}
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -38,9 +42,13 @@ class Kind(Enum):
     SECONDS = "SECONDS"
     MILLISECONDS = "MS"
     SIZE = "SIZE"
+    RATIO = "SHARE"
     MODE = "OCTAL"
     PATH = "PATH"
+    LOG = "DIR"
     ENDPOINT = "URL"
+    PROXY = "PROXY"
+    ADDRESSES = "ADDRESS,..."
     CHOICE = "WORD"
 
 
@@ -66,12 +74,18 @@ def read_seconds(text: str) -> float:
     return float(text)
 
 
+def read_ratio(text: str) -> float:
+    if not re.fullmatch(r"\d*\.?\d+", text.strip(), re.ASCII):
+        raise ValueError("not a number")
+    return float(text)
+
+
 def read_size(text: str) -> int:
     """Read bytes: `8388608`, `8M`, `8MB`, `8MiB` are the same, as in ossfs 2.0 (1024-based)."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError("not a size")
-    return int(match[1]) * int(1024 ** _UNITS[match[2].upper()])
+    return int(match[1]) * int(1024 ** _UNITS[(match[2] or "").upper()])
 
 
 def show_size(size: int) -> str:
@@ -120,6 +134,11 @@ def read_path(text: str) -> str:
     return os.path.normpath(absolute(os.path.expanduser(text)))
 
 
+def read_log(text: str) -> str:
+    """Return the directory of the log, or SYSLOG."""
+    return SYSLOG if text.strip() == SYSLOG else read_path(text)
+
+
 def read_endpoint(text: str) -> str:
     """Normalise to scheme://host[:port]; https where no scheme is given."""
     text = text.strip()
@@ -148,6 +167,34 @@ def read_endpoint(text: str) -> str:
     return f"{parts.scheme.lower()}://{shown}{port}"
 
 
+def read_proxy(text: str) -> str:
+    """Normalise to http://[USER:PASSWORD@]HOST:PORT; the reason never quotes it."""
+    text = text.strip()
+    if not text:
+        return ""
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        port = parts.port or 3128
+    except ValueError:
+        raise ValueError("the port is no number from 1 to 65535") from None
+    if parts.scheme.lower() != "http" or not parts.hostname or parts.path.strip("/"):
+        raise ValueError("not http://[USER:PASSWORD@]HOST[:PORT]")
+    before, at, _ = parts.netloc.rpartition("@")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"http://{before}{at}{host}:{port}"
+
+
+def read_addresses(text: str) -> str:
+    """Return local addresses, IPv4 or IPv6, with commas between them."""
+    found = [word for word in re.split(r"[\s,;]+", text.strip()) if word]
+    for word in found:
+        try:
+            ip_address(word)
+        except ValueError:
+            raise ValueError(f"{word} is no IP address") from None
+    return ",".join(found)
+
+
 READERS: dict[Kind, Callable[[str], Value]] = {
     Kind.TEXT: str.strip,
     Kind.FLAG: read_flag,
@@ -155,8 +202,12 @@ READERS: dict[Kind, Callable[[str], Value]] = {
     Kind.SECONDS: read_seconds,
     Kind.MILLISECONDS: read_integer,
     Kind.SIZE: read_size,
+    Kind.RATIO: read_ratio,
     Kind.MODE: read_mode,
     Kind.PATH: read_path,
+    Kind.LOG: read_log,
     Kind.ENDPOINT: read_endpoint,
+    Kind.PROXY: read_proxy,
+    Kind.ADDRESSES: read_addresses,
     Kind.CHOICE: lambda text: text.strip().lower(),
 }

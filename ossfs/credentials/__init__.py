@@ -20,7 +20,12 @@ class Credentials:
 
     def secrets(self) -> tuple[str, ...]:
         """Return what must never be seen in a log, an environment or a command line."""
-        return (self.key_secret, self.token) if self.token else (self.key_secret,)
+        found = (self.key_secret, self.token)
+        return tuple(secret for secret in found if secret)
+
+
+ANONYMOUS = Credentials("", "")
+"""No keys at all: nothing is signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class KeySettings:
     credentials_file: str = ""
     credential_process: str = ""
     ram_role: str = ""
+    anonymous: bool = False
 
 
 class Source(Protocol):

@@ -37,9 +37,14 @@ class Renewed:
         *,
         wall: Callable[[], float] = time.time,
         rng: random.Random | None = None,
+        every: float = 0.0,
     ) -> None:
-        """Fetch the first keys; UserError as `Source.fetch`."""
+        """Fetch the first keys; UserError as `Source.fetch`.
+
+        New ones are fetched `every` so many seconds, unless it is 0, whatever expiration is told.
+        """
         self._source = source
+        self._every = every
         self._wall = wall
         self._rng = rng or random.Random()
         self._failures = 0
@@ -58,7 +63,10 @@ class Renewed:
             self._put_off()
             return False
         if fresh == self._credentials:
-            self._put_off()
+            if self._every and (fresh.expires is None or fresh.expires > self._wall()):
+                self._take(fresh)  # still good: asked for again when it is time again
+            else:
+                self._put_off()
             return False
         self._take(fresh)
         return True
@@ -77,6 +85,9 @@ class Renewed:
         if fresh.expires is not None:
             left = fresh.expires - self._wall()
             self._renew_at = fresh.expires - max(min(MARGIN_S, _SHARE * left), 0.0)
+        if self._every:
+            due = self._wall() + self._every
+            self._renew_at = due if self._renew_at is None else min(due, self._renew_at)
 
     def _put_off(self) -> None:
         """Where keys are to be renewed at all, ask again after a while."""

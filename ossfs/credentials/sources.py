@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ossfs.credentials import Credentials, KeySettings, Source
+from ossfs.credentials import ANONYMOUS, Credentials, KeySettings, Source
 from ossfs.credentials.document import check
 from ossfs.credentials.files import CredentialsFile, PasswdFile
 from ossfs.credentials.process import Process
@@ -51,6 +51,8 @@ def find(
     settings: KeySettings, bucket: str, environ: Mapping[str, str], store: str = "oss"
 ) -> Source:
     """Return the source of a mount's keys; UserError with status CREDENTIALS without any."""
+    if settings.anonymous:
+        return Given(ANONYMOUS)
     if settings.ram_role:
         return RamRole(settings.ram_role)
     if settings.credential_process:
@@ -96,5 +98,5 @@ def _missing(key_id: str, key_secret: str) -> str:
         what = "no credentials"
     return (
         f"{what}: set {KEY_ID} and {KEY_SECRET}, or give -o passwd_file=FILE (credentials_file, "
-        "credential_process and ram_role: see docs/OPTIONS.md)"
+        "credential_process, ram_role, and anonymous for public buckets: see docs/OPTIONS.md)"
     )

@@ -163,6 +163,7 @@ def run(
     is_flag=True,
     help="Take TOKEN.SECONDS for the STS token until that many seconds since the epoch.",
 )
+@click.option("--public", is_flag=True, help="Let anybody read, signed or not.")
 @click.option(
     "--region", default=DEFAULT_REGION, show_default=True, help="Region of V4 signatures."
 )
@@ -189,6 +190,7 @@ def emulator(
     security_token: str | None,
     security_token_expires: float | None,
     dated_tokens: bool,
+    public: bool,
     region: str,
     fast_etags: bool,
     until_stdin_closes: bool,
@@ -199,6 +201,7 @@ def emulator(
         access_key_secret,
         security_token or None,
         security_token_expires,
+        public,
         dated_tokens,
     )
     settings = Settings(key, region, latency_ms / 1e3, bandwidth_mb * 1e6, request_log)

@@ -55,6 +55,8 @@ class Key:
     """Set: the key is an STS key, and the token has to come with every request."""
     token_expires: float | None = None
     """Seconds since the epoch after which the token is refused."""
+    public: bool = False
+    """Whoever says nothing about himself may read."""
     dated: bool = False
     """Every TOKEN.SECONDS is good, until that many seconds since the epoch."""
 
@@ -81,7 +83,7 @@ class Verifier:
             self._check_v4(call, authorization[17:])
         elif authorization:
             raise OssFault("InvalidArgument", "Authorization header is invalid.")
-        else:
+        elif not (self._key.public and call.method in ("GET", "HEAD")):
             raise OssFault("AccessDenied", "Anonymous user has no right to access this bucket.")
 
     def _check_token(self, call: Call) -> None:

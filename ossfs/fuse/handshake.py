@@ -54,8 +54,9 @@ _PARALLEL_DIROPS = 1 << 18
 class Handshake:
     """One session's INIT; begin(), then run() beside pyfuse3.main(), then finish()."""
 
-    def __init__(self) -> None:
-        self._before = set(_devices())
+    def __init__(self, given: int = -1) -> None:
+        """`given` is a descriptor of a mount that somebody else has made; -1 without."""
+        self._before = set(_devices()) - {given}
         self._session = -1
         self._kernel = -1
         self._ours: socket.socket | None = None

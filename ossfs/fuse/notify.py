@@ -12,7 +12,7 @@ import errno
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -48,6 +48,19 @@ class Notifier:
     def drop_name(self, parent: int, name: bytes) -> None:
         """Queue: make the kernel look `name` in directory `parent` up again."""
         self._put(lambda: pyfuse3.invalidate_entry(parent, name))
+
+    def drop_names(self, names: Sequence[tuple[int, bytes]]) -> None:
+        """Queue: make the kernel forget many names, each with the number of its directory."""
+
+        def drop() -> None:
+            for parent, name in names:
+                if self._closed:
+                    return
+                # ENOENT: the kernel has forgotten it already. Others' are dropped all the same.
+                with suppress(OSError):
+                    pyfuse3.invalidate_entry(parent, name)
+
+        self._put(drop)
 
     def drop_attributes(self, inode: int) -> None:
         """Queue: make the kernel ask for the attributes of `inode` again; its pages stay."""

@@ -6,8 +6,8 @@ reply is sent right after the handler returns, before any other task runs: that 
 lets `read` return memory of a block that is free for reuse.
 
 All three of pyfuse3's cache defaults are set explicitly here (entry and attribute
-time-outs would be 300 s). Pages may always be kept at open: an inode is one version of
-an object, a changed object is another inode.
+time-outs would be 300 s). Pages may always be kept at open, unless the user wants them dropped: an
+inode is one version of an object, a changed object is another inode.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
 from ossfs.fuse.handshake import NOTHING
+from ossfs.fuse.plain import take_node
 from ossfs.runtime.failure import FileSystemError
 from ossfs.runtime.metrics import Metrics
 from ossfs.store.errors import StoreError, errno_of
@@ -62,6 +63,16 @@ class Presentation:
     read_only: bool = False
     links: bool = False
     """Symlink objects are symbolic links."""
+    entry_timeout: float = -1.0
+    """Seconds for which the kernel believes names; -1: while we do."""
+    attr_timeout: float = -1.0
+    """Seconds for which the kernel believes attributes; -1: while we do."""
+    list_nodes: bool = True
+    """Listed names become inodes of the kernel."""
+    keep_cache: bool = True
+    """Pages stay at open."""
+    direct_io: bool = False
+    """There are no pages."""
     xattrs: bool = False
     """Objects tell of themselves in extended attributes; costs two requests a listed entry."""
 
@@ -289,6 +300,7 @@ class Operations(pyfuse3.Operations):
         deadline = -1.0
         reply = pyfuse3.readdir_reply
         remaining = self.filesystem.remaining
+        nodes = self.presentation.list_nodes
 
         def emit(name: bytes, inode: Inode, cookie: int) -> bool:
             nonlocal filled, deadline
@@ -299,6 +311,8 @@ class Operations(pyfuse3.Operations):
             else:
                 self._fill(shown, inode, remaining(inode))
                 filled, deadline = kind, inode.deadline
+            if not nodes:
+                take_node(shown)
             return bool(reply(token, name, shown, cookie))
 
         await self.filesystem.read_directory(fh, start_id, emit)
@@ -309,18 +323,17 @@ class Operations(pyfuse3.Operations):
 
     @_guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
-        handle = await self.filesystem.open_for(inode, flags, direct=bool(flags & os.O_DIRECT))
-        return FileInfo(fh=handle, direct_io=False, keep_cache=True, nonseekable=False)
+        handle = await self.filesystem.open_for(inode, flags, direct=self._passes_by(flags))
+        return self._info(handle)
 
     @_guarded
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         inode, handle = await self.filesystem.create(
-            parent_inode, name, flags, direct=bool(flags & os.O_DIRECT)
+            parent_inode, name, flags, direct=self._passes_by(flags)
         )
-        info = FileInfo(fh=handle, direct_io=False, keep_cache=True, nonseekable=False)
-        return info, self._attributes(inode)
+        return self._info(handle), self._attributes(inode)
 
     @_guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -345,6 +358,19 @@ class Operations(pyfuse3.Operations):
     async def release(self, fh: int) -> None:
         await self.filesystem.release(fh)
 
+    def _passes_by(self, flags: int) -> bool:
+        """Say whether what a handle reads passes the kernel's page cache by."""
+        return self.presentation.direct_io or bool(flags & os.O_DIRECT)
+
+    def _info(self, handle: int) -> FileInfo:
+        presentation = self.presentation
+        return FileInfo(
+            fh=handle,
+            direct_io=presentation.direct_io,
+            keep_cache=presentation.keep_cache,
+            nonseekable=False,
+        )
+
     def _attributes(self, inode: Inode) -> EntryAttributes:
         shown = EntryAttributes()
         self._fill(shown, inode, self.filesystem.remaining(inode))
@@ -357,8 +383,11 @@ class Operations(pyfuse3.Operations):
         shown.st_uid = presentation.uid
         shown.st_gid = presentation.gid
         shown.st_blksize = BLOCK_SIZE
-        shown.entry_timeout = remaining
-        shown.attr_timeout = remaining
+        entry, attr = presentation.entry_timeout, presentation.attr_timeout
+        shown.entry_timeout = remaining if entry < 0 else entry
+        # What is being written changes size and time without the kernel's being told.
+        changing = remaining == 0.0 and inode.opened is not None
+        shown.attr_timeout = remaining if attr < 0 or changing else attr
         if isinstance(inode, Directory):
             shown.st_mode = cast(Any, self._dir_mode)
             shown.st_size = 0

@@ -32,8 +32,13 @@ _STDERR = 2
 class Session:
     """One mount on one path."""
 
-    def __init__(self, mountpoint: str) -> None:
+    def __init__(self, mountpoint: str, given: int = -1) -> None:
+        """`given` is a descriptor of /dev/fuse that somebody has mounted there; -1 without.
+
+        Such a mount is not ours to take away.
+        """
         self.mountpoint = mountpoint
+        self._given = given
         self.device = ""
         """MAJOR:MINOR, empty while it is not known."""
         self._handshake: Handshake | None = None
@@ -41,10 +46,11 @@ class Session:
     def mount(self, operations: pyfuse3.Operations, options: set[str]) -> None:
         """Mount; UserError with status FUSE and the system's own reason when that fails."""
         refused = False
-        handshake = Handshake()
+        handshake = Handshake(self._given)
+        place = self.mountpoint if self._given < 0 else f"/dev/fd/{self._given}"
         with _stderr_captured() as captured:
             try:
-                pyfuse3.init(operations, self.mountpoint, options)
+                pyfuse3.init(operations, place, options)
             except RuntimeError:
                 refused = True
             said = captured().splitlines()
@@ -59,6 +65,8 @@ class Session:
             reason = [error.strerror or str(error)]
             raise UserError(_refused(self.mountpoint, reason), ExitStatus.FUSE) from error
         self._handshake = handshake
+        if self._given >= 0:
+            return
         mount = mount_at(self.mountpoint)
         if mount is not None and mount.ours:
             self.device = mount.device

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import logging.handlers
 import os
 import stat
 import sys
@@ -27,6 +28,10 @@ from ossfs.runtime.failure import ExitStatus, UserError
 
 FILE_NAME = "ossfs.log"
 MAX_BYTES = 64 * 1024**2
+SYSLOG = "syslog"
+"""Instead of a directory."""
+STDOUT = "/dev/stdout"
+SYSLOG_SOCKET = "/dev/log"
 FILES = 8
 """Kept in all, the current one included (ossfs 2.0: log_file_max_size, log_file_max_count)."""
 
@@ -148,18 +153,26 @@ def configure(
     level: str = "info",
     secrets: Callable[[], Iterable[str]] = tuple,
     on_open: Callable[[int], None] | None = None,
+    max_bytes: int = MAX_BYTES,
+    files: int = FILES,
 ) -> None:
-    """Send the log to `directory`, or to stderr when it is None; replaces what was set before.
+    """Send the log to `directory`, to stderr when it is None, to the system's for SYSLOG.
 
-    Raises UserError when the directory cannot be used.
+    Replaces what was set before. Raises UserError when the directory cannot be used.
     """
     handler: logging.Handler
     if directory is None:
         handler = logging.StreamHandler(sys.stderr)
+    elif directory == STDOUT:
+        handler = logging.StreamHandler(sys.stdout)
+    elif directory == SYSLOG:
+        handler = _system_log()
     else:
         prepare_directory(directory)
         try:
-            handler = SharedRotatingFile(directory, on_open=on_open)
+            handler = SharedRotatingFile(
+                directory, max_bytes=max_bytes, files=files, on_open=on_open
+            )
         except OSError as error:
             raise _unusable(directory, error) from None
     handler.setFormatter(LineFormatter(secrets))
@@ -170,12 +183,31 @@ def configure(
     root.addHandler(handler)
     # Libraries at debug would log request headers, which carry signatures.
     root.setLevel(logging.WARNING)
-    logging.getLogger("ossfs").setLevel(logging.DEBUG if level == "debug" else logging.INFO)
+    set_level(level)
     logging.captureWarnings(True)
+
+
+def set_level(level: str) -> None:
+    """Log more or less from now on: info or debug."""
+    logging.getLogger("ossfs").setLevel(logging.DEBUG if level == "debug" else logging.INFO)
+
+
+def _system_log() -> logging.Handler:
+    """Return a handler for the system's log; UserError where there is none."""
+    if not os.path.exists(SYSLOG_SOCKET):  # the handler would wait for it in silence
+        raise UserError(
+            f"log_dir=syslog: there is no system log at {SYSLOG_SOCKET}; choose a directory",
+            ExitStatus.USAGE,
+        )
+    handler = logging.handlers.SysLogHandler(SYSLOG_SOCKET)
+    handler.ident = "ossfs: "
+    return handler
 
 
 def path_in(directory: str) -> str:
     """Return the log's path, for messages."""
+    if directory == SYSLOG:
+        return "the system log"
     return os.path.join(directory, FILE_NAME)
 
 

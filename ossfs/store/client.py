@@ -121,6 +121,11 @@ class StoreClient:
         """Report requests that take too long, for ever; the daemon runs it in its nursery."""
         await self._watch.run()
 
+    def adopt(self, request_timeout: float, retry: RetryPolicy) -> None:
+        """Give requests this much time, in seconds, and this many attempts from now on."""
+        self._timeout = request_timeout
+        self._retry = retry
+
     async def refresh(self) -> None:
         """Fetch the credentials afresh, as when the store has refused them."""
         await self._refresh_once(self._refreshes)

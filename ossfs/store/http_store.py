@@ -69,6 +69,8 @@ class HttpStore(ABC):
         connect_timeout: float,
         read_timeout: float,
         proxy: str,
+        bind: Sequence[str],
+        ipv6: bool,
         user_agent: str,
     ) -> None:
         self.capabilities = capabilities
@@ -82,6 +84,8 @@ class HttpStore(ABC):
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             proxy=proxy,
+            bind=bind,
+            ipv6=ipv6,
             user_agent=user_agent,
         )
 

@@ -69,6 +69,13 @@ from ossfs.store.wire import (
 logging.getLogger("oss2").setLevel(logging.CRITICAL + 1)
 
 
+def _auth_of(provider: ProviderForOss2, region: str) -> oss2.Auth:
+    """Return what signs oss2's requests: nothing where there are no keys."""
+    if not provider.get_credentials().key_id:
+        return oss2.AnonymousAuth()
+    return oss2.ProviderAuthV4(provider) if region else oss2.ProviderAuth(provider)
+
+
 class OssStore(HttpStore):
     """One bucket; implements `api.Store`."""
 
@@ -85,6 +92,8 @@ class OssStore(HttpStore):
         connect_timeout: float = 3.0,
         read_timeout: float = 20.0,
         proxy: str = "",
+        bind: Sequence[str] = (),
+        ipv6: bool = True,
         user_agent: str = USER_AGENT,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -101,12 +110,14 @@ class OssStore(HttpStore):
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             proxy=proxy,
+            bind=bind,
+            ipv6=ipv6,
             user_agent=user_agent,
         )
         provider = ProviderForOss2(credentials)
         self._session = Session(self._transport, place.path, self._error)
         self._oss2 = oss2.Bucket(
-            oss2.ProviderAuthV4(provider) if region else oss2.ProviderAuth(provider),
+            _auth_of(provider, region),
             NOWHERE,
             bucket,
             is_cname=True,

@@ -32,6 +32,12 @@ def look_up(host: str, port: int) -> Sequence[SocketAddress]:
     return [SocketAddress(family, tuple(address)) for family, _, _, _, address in found]
 
 
+def look_up_ipv4(host: str, port: int) -> Sequence[SocketAddress]:
+    """The same without IPv6."""
+    found = socket.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_STREAM)
+    return [SocketAddress(family, tuple(address)) for family, _, _, _, address in found]
+
+
 class Resolver:
     """One host's addresses."""
 

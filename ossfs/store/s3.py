@@ -119,6 +119,8 @@ class S3Signer:
     def sign(self, method: bytes, key: bytes, query: Pairs, headers: Pairs) -> bytes:
         """Return header lines, each ended by CRLF, to be sent beside `headers`."""
         keys = self._provider.get()
+        if not keys.key_id:
+            return b""
         now = datetime.fromtimestamp(int(self._wall()), UTC)
         added = {
             "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
@@ -158,6 +160,8 @@ class S3Store(HttpStore):
         connect_timeout: float = 3.0,
         read_timeout: float = 20.0,
         proxy: str = "",
+        bind: Sequence[str] = (),
+        ipv6: bool = True,
         user_agent: str = USER_AGENT,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -181,6 +185,8 @@ class S3Store(HttpStore):
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             proxy=proxy,
+            bind=bind,
+            ipv6=ipv6,
             user_agent=user_agent,
         )
         self._region_given = bool(region)

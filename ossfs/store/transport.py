@@ -18,6 +18,7 @@ names the server, never a header.
 from __future__ import annotations
 
 import base64
+import errno
 import socket
 import ssl
 import time
@@ -25,6 +26,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -33,7 +35,7 @@ from ossfs.store.connection import Connection, Limits, NoReply
 from ossfs.store.errors import DeadlineExceeded, Invalid, Unavailable
 from ossfs.store.exchange import Exchange, Refusal
 from ossfs.store.reply import Headers, Reply, parse_head
-from ossfs.store.resolver import Resolver
+from ossfs.store.resolver import Resolver, look_up, look_up_ipv4
 
 _PEEK_FROM = 32 * 1024
 """Expected body size from which the head is peeked at."""
@@ -102,15 +104,20 @@ class Transport:
         connect_timeout: float = 3.0,
         read_timeout: float = 20.0,
         proxy: str = "",
+        bind: Sequence[str] = (),
+        ipv6: bool = True,
         user_agent: str = "ossfs",
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`bind` are local addresses that connections start from, in turn."""
         self._origin = origin
         self._proxy = Proxy.parse(proxy)
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         near = self._proxy or origin
-        self._resolver = Resolver(near.host, near.port)
+        self._resolver = Resolver(near.host, near.port, look_up if ipv6 else look_up_ipv4)
+        self._bind = tuple(bind)
+        self._next_bind = count()
         self._tls = tls
         if origin.scheme == "https" and tls is None:
             self._tls = ssl.create_default_context()
@@ -351,6 +358,7 @@ class Transport:
         """Try the server's addresses in turn, each with its share of the time left."""
         addresses = self._resolver.addresses(deadline)
         failure: OSError = TimeoutError()
+        start = next(self._next_bind)
         for tried, (family, address) in enumerate(addresses):
             left = deadline - time.monotonic()
             if left <= 0:
@@ -359,6 +367,8 @@ class Transport:
             try:
                 connecting.settimeout(left / (len(addresses) - tried))
                 connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._bind:
+                    connecting.bind((self._local(family, start), 0))
                 connecting.connect(address)
             except OSError as error:
                 connecting.close()
@@ -366,6 +376,13 @@ class Transport:
                 continue
             return connecting
         raise failure
+
+    def _local(self, family: int, turn: int) -> str:
+        """Return the local address whose turn it is; OSError without one of the family."""
+        fitting = [each for each in self._bind if (":" in each) == (family == socket.AF_INET6)]
+        if not fitting:
+            raise OSError(errno.EADDRNOTAVAIL, "bind_ips has no address of the server's family")
+        return fitting[turn % len(fitting)]
 
     def _tunnel(self, raw: socket.socket, deadline: float) -> None:
         """Ask the proxy to connect us to the origin."""

@@ -28,6 +28,8 @@ from collections.abc import Iterator
 
 from fastcrc.crc64 import xz
 
+from ossfs.tree.absences import Absences
+
 ROOT = 1
 """FUSE_ROOT_ID."""
 
@@ -155,8 +157,12 @@ class Directory(Inode):
 class InodeTable:
     """Every live inode by number."""
 
-    def __init__(self, prefix: bytes) -> None:
-        """`prefix` is the mounted part of the bucket with its trailing slash, or empty."""
+    def __init__(self, prefix: bytes, absences: Absences | None = None) -> None:
+        """`prefix` is the mounted part of the bucket with its trailing slash, or empty.
+
+        Names that get an inode are taken out of `absences`.
+        """
+        self._absences = absences
         self.root = Directory(ROOT, None, prefix)
         self._inodes: dict[int, Inode] = {ROOT: self.root}
 
@@ -177,6 +183,8 @@ class InodeTable:
         """Make a new inode the one that `name` in `parent` stands for."""
         # 60 bits: Python spends no more on them than on 31. The lowest numbers are the kernel's
         # own and the root's.
+        if self._absences is not None and self._absences.remembered:
+            self._absences.discard(parent.key + name)
         number = xz(version.encode(), xz(name, parent.number)) & 0x0FFF_FFFF_FFFF_FFFF | 0x100
         inodes = self._inodes
         while number in inodes:
@@ -202,6 +210,8 @@ class InodeTable:
         """Make an attached inode, with all below it, the one that `name` in `parent` stands for."""
         left = inode.parent
         assert left is not None
+        if self._absences is not None:
+            self._absences.clear()
         if left.children.get(inode.name) is inode:
             del left.children[inode.name]
         replaced = parent.children.get(name)

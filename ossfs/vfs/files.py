@@ -34,7 +34,7 @@ from ossfs.store.client import StoreClient
 from ossfs.store.errors import Changed, NotFound, StoreError
 from ossfs.tree.inodes import Chosen, Directory, Inode, Local, Symlink
 from ossfs.tree.names import KEY_MAX, NAME_MAX
-from ossfs.vfs.filesystem import FileSystem, is_utf8
+from ossfs.vfs.filesystem import FileSystem, Policy, is_utf8
 from ossfs.vfs.opened import FileHandle, OpenFile, writer_of
 from ossfs.writing.api import MTIME, Completed, Target, Version, Writer
 from ossfs.writing.context import Writing
@@ -136,6 +136,11 @@ class WritableFiles(FileSystem):
             self.close(handle)
             raise
         return inode, handle
+
+    def adopt(self, policy: Policy, write_policy: WritePolicy) -> None:
+        """Go by these from now on; the kernel's caches end as they were promised to."""
+        self._policy = policy
+        self._writes = write_policy
 
     async def open_for(self, number: int, flags: int, *, direct: bool = False) -> int:
         """Open a file as `flags` say; return the handle."""

@@ -25,6 +25,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Protocol
 
 import trio
@@ -37,6 +38,7 @@ from ossfs.runtime.failure import FileSystemError
 from ossfs.runtime.metrics import Metrics
 from ossfs.store.api import ListEntry, ListPage, ObjectInfo, ObjectType
 from ossfs.store.errors import Changed, NotFound, StoreError
+from ossfs.tree.absences import Absences
 from ossfs.tree.changes import Asked, LocalChanges
 from ossfs.tree.inodes import Chosen, Directory, Inode, InodeTable, Symlink
 from ossfs.tree.listing import Listing, Named
@@ -83,6 +85,16 @@ class Policy:
     """Show the times that user metadata holds, at a HEAD an entry."""
     kernel_absence: bool = False
     """The kernel remembers missing names, so it may create one without looking it up again."""
+    absence_timeout: float = 0.0
+    """Seconds for which we remember missing names."""
+    absences: int = 10_000
+    """How many of them."""
+    close_to_open: bool = False
+    """Every open asks the store first."""
+    list_nodes: bool = True
+    """What is listed becomes an inode of the kernel (readdirplus)."""
+    list_size: int = 1_000
+    """Names asked for at once."""
 
 
 class FileSystem:
@@ -111,7 +123,8 @@ class FileSystem:
         self._metrics = metrics
         self._kernel = kernel
         self._nursery = nursery
-        self.inodes = InodeTable(prefix)
+        self._absences = Absences(policy.absence_timeout, policy.absences, clock.monotonic)
+        self.inodes = InodeTable(prefix, self._absences if policy.absence_timeout > 0 else None)
         self.mounted_at = int(clock.wall())
         """What directories show as their mtime, seconds since the epoch."""
         self._changes = LocalChanges()
@@ -143,6 +156,12 @@ class FileSystem:
             raise FileSystemError(errno.ENAMETOOLONG)
         else:
             child = directory.children.get(name)
+            if (
+                child is None
+                and self._policy.absence_timeout
+                and (directory.key + name in self._absences)
+            ):
+                raise FileSystemError(errno.ENOENT)
             while child is None or not (self.fresh(child) and child in self.inodes):
                 child = await self._resolved(directory, name)
                 if child in self.inodes:  # nobody made the kernel forget it while we waited
@@ -216,6 +235,31 @@ class FileSystem:
             return 0.0  # what is written changes them
         return max(0.0, inode.deadline - self._clock.monotonic())
 
+    def surplus(self, threshold: int) -> list[tuple[int, bytes]]:
+        """Return names, by directory, for the kernel to forget: idle inodes beyond `threshold`.
+
+        Files first, of these the ones that have been known longest.
+        """
+        excess = len(self.inodes) - threshold
+        if excess <= 0:
+            return []
+        idle = [
+            inode
+            for inode in self.inodes
+            if inode.parent is not None and inode.lookups and inode.opened is None
+        ]
+        files = (inode for inode in idle if not isinstance(inode, Directory))
+        empty = (
+            inode
+            for inode in idle
+            if isinstance(inode, Directory) and not inode.children and not inode.listings
+        )
+        return [
+            (inode.parent.number, inode.name)
+            for inode in islice(chain(files, empty), excess)
+            if inode.parent is not None and inode.attached
+        ]
+
     def forget(self, counts: Iterable[tuple[int, int]]) -> None:
         """Take back the kernel's lookups: (inode number, count) pairs."""
         for number, count in counts:
@@ -267,6 +311,7 @@ class FileSystem:
                     if self._moves.moving(child):
                         return None  # its key goes before its name does
                     self.inodes.detach(child)
+                self._absences.add(key)
                 raise FileSystemError(errno.ENOENT) from None
             found = self._adopt_directory(parent, name, deadline)
             assert isinstance(found, Directory)
@@ -438,7 +483,10 @@ class FileSystem:
             if not emit(named.name, inode, number + 2):
                 self.inodes.release(inode)
                 return
-            inode.lookups += 1
+            if self._policy.list_nodes:
+                inode.lookups += 1
+            else:
+                self.inodes.release(inode)
 
     async def _there_now(self, directory: Directory, name: bytes) -> Inode | None:
         """Ask what a name stands for that a page may be too old to tell."""
@@ -464,7 +512,9 @@ class FileSystem:
         after = state.bounds.get(token, b"") if token is not None else start_after
         # One that is finished before the page comes may be neither in it nor unfinished any more.
         unfinished = self._unfinished_in(state.inode)
-        page = await self._store.list_page(prefix, start_after=start_after, token=token)
+        page = await self._store.list_page(
+            prefix, start_after=start_after, token=token, max_keys=self._policy.list_size
+        )
         last = b""
         if page.next_token is not None:
             ends = [ends[-1:] for ends in (page.prefixes, [e.key for e in page.entries[-1:]])]
@@ -523,6 +573,8 @@ class FileSystem:
             raise FileSystemError(errno.EISDIR)
         if not inode.attached:
             raise FileSystemError(errno.ESTALE)
+        if self._policy.close_to_open and not _unfinished(inode):
+            await self._ask_again(inode)
         if not inode.etag and writer_of(inode) is None:
             await self.attributes(number)
         handle, file = self._opened(inode, direct=direct)
@@ -541,6 +593,30 @@ class FileSystem:
                     self._went_wrong(inode, error)
                 raise
         return handle
+
+    async def _ask_again(self, inode: Inode) -> None:
+        """Make sure that the store has the version an inode stands for; ESTALE when it has not.
+
+        Asked on our own: who joined a request that is under way could get an answer from before
+        the other's close.
+        """
+        parent, name = inode.parent, inode.name
+        assert parent is not None
+        try:
+            now: Inode | None = await self._resolve(parent, name)
+        except FileSystemError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            now = None
+        if now is inode:
+            return
+        if inode.parent is not parent or inode.name != name:
+            await self._ask_again(inode)  # renamed meanwhile
+            return
+        if now is not None:
+            self._unclaimed.add(now)
+        self._kernel.drop_name(parent.number, name)
+        raise FileSystemError(errno.ESTALE)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Return bytes of an open file; good until the caller awaits, short only at its end."""

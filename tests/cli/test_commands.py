@@ -11,6 +11,7 @@ import ossfs as package
 from ossfs.cli import handover
 from ossfs.cli.main import COMMANDS
 from ossfs.cli.sample import BUCKET
+from ossfs.config.again import Again
 from ossfs.config.options import MountOptions
 from ossfs.credentials import Credentials
 from ossfs.credentials.sources import Given
@@ -57,8 +58,10 @@ def test_without_a_command_the_help_is_an_error(ossfs: Ossfs) -> None:
 def test_the_configuration_survives_the_handover() -> None:
     options = MountOptions("bucket", "/mnt/\udcff", kernel_words=("noexec",), attr_timeout=1.5)
     source = Given(Credentials("id", "secret", "token"))
-    there, keys = handover.decode(handover.encode(options, source))
+    again = Again(("oss://b", "/m"), (("conf", "/f"), ("ro", None)), {"OSS_REGION": "x"}, True)
+    there, keys, said = handover.decode(handover.encode(options, source, again))
     assert there == options
+    assert said == again
     assert keys.fetch() == source.fetch()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ossfs.cli.entrypoint import Wanted, wanted
 from ossfs.runtime.failure import ExitStatus, UserError
-from tests.cli.command import Ossfs, Reply
+from tests.cli.command import Ossfs, Reply, serving_processes
 from tests.support.mount import wait_until
 
 ENTRYPOINT = Path(__file__).resolve().parents[2] / "cmd" / "container-entrypoint"
@@ -89,6 +89,39 @@ def test_a_mount_that_does_not_come_up_is_the_end(ossfs: Ossfs) -> None:
     reply = contained(ossfs, "echo never", **second, OSSFS_OPTIONS_2=ossfs.options)
     assert reply.status == ExitStatus.NO_BUCKET
     assert "never" not in reply.stdout
+
+
+def test_a_mount_point_that_cannot_be_made_is_one_line(ossfs: Ossfs) -> None:
+    (ossfs.directory / "file").touch()
+    below = str(ossfs.directory / "file" / "mnt")
+    reply = contained(ossfs, "echo never", OSSFS_MOUNTPOINT=below)
+    assert (reply.status, reply.stdout) == (ExitStatus.MOUNTPOINT, "")
+    assert reply.complaint.startswith(f"{below} cannot be made: Not a directory; ")
+    reply = contained(ossfs, "echo never", OSSFS_MOUNTPOINT="file")
+    assert (reply.status, reply.stdout) == (ExitStatus.MOUNTPOINT, "")
+    assert reply.complaint == f"mount point {ossfs.directory}/file is not a directory"
+
+
+def test_a_dead_mount_is_replaced(ossfs: Ossfs) -> None:
+    # As in a container that is started again after its mount was killed.
+    assert ossfs.mount().status == 0
+    (pid,) = serving_processes(ossfs.point)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not serving_processes(ossfs.point))
+    reply = contained(ossfs, "cat mnt/dir/file.txt")
+    assert (reply.status, reply.stdout.splitlines()[-1]) == (0, "hello")
+
+
+def test_options_may_be_words_as_the_csi_driver_has_them(ossfs: Ossfs) -> None:
+    words = " ".join(f"-o {option}" for option in ossfs.options.split(","))
+    script = "cat mnt/dir/file.txt; touch mnt/new"
+    reply = contained(ossfs, script, OSSFS_OPTIONS=f"{words} -o ro -o 'attr_timeout=7'")
+    assert reply.stdout.splitlines()[-1] == "hello"
+    assert "Read-only file system" in reply.stderr
+    reply = contained(ossfs, "echo never", OSSFS_OPTIONS="-o 'ro")
+    assert (reply.status, reply.stdout) == (ExitStatus.USAGE, "")
+    assert f"the options of {ossfs.point}" in reply.complaint
+    assert "No closing quotation" in reply.complaint
 
 
 def test_a_command_that_cannot_be_run(ossfs: Ossfs) -> None:

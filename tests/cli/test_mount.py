@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,14 +76,24 @@ def test_signature_v4_is_used_when_a_region_is_set(ossfs: Ossfs) -> None:
     assert os.listdir(ossfs.point) == ["dir"]
 
 
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    """The side of a terminal that programs have."""
+    ours, theirs = pty.openpty()
+    yield theirs
+    os.close(ours)
+    os.close(theirs)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_in_the_foreground_the_log_is_on_stderr_and_a_signal_unmounts(
-    ossfs: Ossfs, number: signal.Signals
+    ossfs: Ossfs, number: signal.Signals, terminal: int
 ) -> None:
     command = [sys.executable, "-P", "-m", "ossfs", "mount", ossfs.source, str(ossfs.point)]
     with subprocess.Popen(
         [*command, "-f", "-o", ossfs.options],
         env=ossfs.environment(),
+        stdin=terminal,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:

@@ -83,6 +83,14 @@ def bucket(server: EmulatorProcess | WeedProcess) -> oss2.Bucket | S3Bucket:
 
 
 @pytest.fixture
+def data(bucket: oss2.Bucket) -> oss2.Bucket:
+    """The test's bucket with four files, `data/file-N` with the bytes `old N`."""
+    for number in range(4):
+        bucket.put_object(f"data/file-{number}", b"old %d" % number)
+    return bucket
+
+
+@pytest.fixture
 def mount(
     server: EmulatorProcess | WeedProcess, bucket: oss2.Bucket | S3Bucket, tmp_path: Path
 ) -> Iterator[MountMaker]:

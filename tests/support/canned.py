@@ -57,6 +57,8 @@ class CannedServer:
         self.requests: list[bytes] = []
         """Heads and bodies as they came, in order of arrival."""
         self.connections = 0
+        self.peers: list[tuple[str, int]] = []
+        """Where they came from."""
         self.closed = threading.Event()
         """Set when a script has closed its connection."""
 
@@ -90,13 +92,14 @@ class CannedServer:
     def _accept(self) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, peer = self._listener.accept()
             except OSError:
                 return  # shut down
             script = (
                 self._scripts[self.connections] if self.connections < len(self._scripts) else ()
             )
             self.connections += 1
+            self.peers.append(peer)
             self._open.append(connection)
             thread = threading.Thread(target=self._serve, args=(connection, script))
             self._threads.append(thread)

@@ -46,6 +46,7 @@ class EmulatorProcess:
         token: str | None = None,
         token_expires: float | None = None,
         dated_tokens: bool = False,
+        public: bool = False,
         region: str = REGION,
         port: int = 0,
         request_log: bool = True,
@@ -63,6 +64,7 @@ class EmulatorProcess:
         self._bandwidth_mb = bandwidth_mb
         self._token_expires = token_expires
         self._dated_tokens = dated_tokens
+        self._public = public
         self._fast_etags = fast_etags
         self._open_files = open_files
         self._log: Path | None = None
@@ -98,6 +100,8 @@ class EmulatorProcess:
             command += ["--request-log", str(self._log)]
         if self._token_expires is not None:
             command += ["--security-token-expires", str(self._token_expires)]
+        if self._public:
+            command.append("--public")
         if self._dated_tokens:
             command.append("--dated-tokens")
         environment = {

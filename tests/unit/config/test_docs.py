@@ -18,8 +18,17 @@ def test_the_options_page_is_what_the_table_yields() -> None:
 def test_every_option_is_in_the_help_with_its_default() -> None:
     text = " ".join(mount_help().split())
     for option in TABLE:
-        assert f"{option.name}=" in text or f"{option.name}[=" in text
-        assert f"Default: {option.shown_default}." in text
+        shown = f" {option.name}=" in text or f" {option.name}[=" in text
+        assert shown is option.effective, option.name
+        if option.effective:
+            assert f"Default: {option.shown_default}." in text
+
+
+def test_every_option_is_on_the_page_and_what_has_no_effect_says_why() -> None:
+    text = markdown()
+    for option in TABLE:
+        assert f"| `{option.name}` |" in text
+        assert option.help.replace("|", "\\|") in text
 
 
 def test_the_help_fits_a_terminal() -> None:

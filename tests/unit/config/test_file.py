@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ossfs.config.arguments import Setting, scan
-from ossfs.config.file import conf_of, parse, read
+from ossfs.config.file import parse, read
+from ossfs.config.layers import Layers, gather, named
 from ossfs.config.validate import Host, Resolved, resolve
 from ossfs.runtime.failure import ExitStatus, UserError
 
@@ -23,7 +24,7 @@ def write(path: Path, text: str, mode: int = 0o600) -> str:
 
 
 def resolved(path: str, *words: str, environ: dict[str, str] | None = None) -> Resolved:
-    return resolve(scan(["oss://bucket", "/mnt", *words]), environ or {}, HOST, read(path))
+    return resolve(scan(["oss://bucket", "/mnt", *words]), environ or {}, HOST, Layers(read(path)))
 
 
 def refusal(path: str) -> str:
@@ -49,19 +50,25 @@ def test_a_line_is_an_option_and_the_rest_changes_nothing() -> None:
     "words", [["-c", "/f"], ["-c/f"], ["--conf", "/f"], ["--conf=/f"], ["-o", "ro,conf=/f"]]
 )
 def test_a_file_is_named_in_five_ways(words: list[str]) -> None:
-    assert conf_of(scan(["b", "/m", *words]).settings) == "/f"
+    assert named(scan(["b", "/m", *words]).settings, "conf") == "/f"
     assert scan(["b", "/m", *words]).positional == ("b", "/m")
 
 
-def test_one_file_a_mount_and_its_name_is_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert conf_of(scan(["b", "/m"]).settings) == ""
+def test_one_file_a_mount_and_it_has_a_name() -> None:
+    assert named(scan(["b", "/m"]).settings, "conf") == ""
     with pytest.raises(UserError, match="given twice"):
-        conf_of(scan(["-c", "/f", "-o", "conf=/g"]).settings)
+        named(scan(["-c", "/f", "-o", "conf=/g"]).settings, "conf")
     for words in (["-c"], ["--conf"], ["--conf="], ["-o", "conf"]):
         with pytest.raises(UserError, match="needs a value"):
-            conf_of(scan(words).settings)
-    monkeypatch.setenv("HOME", "/home/me")
-    assert conf_of(scan(["-c", "~/f"]).settings) == "/home/me/f"
+            named(scan(words).settings, "conf")
+
+
+def test_a_file_may_lie_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "f", "--ro\n")
+    found = gather(scan(["-c", "~/f"]).settings).file
+    assert found is not None
+    assert [setting.name for setting in found.settings] == ["ro"]
 
 
 def test_the_command_line_and_the_environment_win_over_the_file(tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ def test_keys_are_renewed_twenty_minutes_or_a_quarter_of_their_time_before_the_e
     assert renewed(source).renew_at() == source.now + due
 
 
+@pytest.mark.parametrize(("lasting", "due"), [(None, 300.0), (2 * HOUR, 300.0), (60.0, 45.0)])
+def test_keys_may_be_fetched_every_so_often(lasting: float | None, due: float) -> None:
+    source = Scripted(expires=lasting)
+    provider = Renewed(source, wall=lambda: source.now, rng=random.Random(1), every=300.0)
+    assert provider.renew_at() == source.now + due
+    source.now += 300.0
+    source.offer("two", None)
+    assert provider.refresh()
+    assert provider.renew_at() == source.now + 300.0
+    source.now += 300.0
+    assert not provider.refresh()  # the same again, and good
+    assert provider.renew_at() == source.now + 300.0
+
+
 def test_keys_without_an_end_are_never_renewed_but_when_refused() -> None:
     source = Scripted(expires=None)
     provider = renewed(source)

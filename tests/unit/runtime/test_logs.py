@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ossfs.runtime import logs
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.logs import (
     LineFormatter,
@@ -38,6 +40,38 @@ def test_a_line_has_time_level_process_and_source() -> None:
     assert stamp[10] == "T"
     assert stamp.endswith("Z")
     assert rest == f"INFO {os.getpid()} ossfs.test hello there"
+
+
+def test_the_systems_log_gets_lines_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
+        system.bind(str(tmp_path / "log"))
+        system.settimeout(5)
+        monkeypatch.setattr(logs, "SYSLOG_SOCKET", str(tmp_path / "log"))
+        kept = logging.getLogger().handlers[:]
+        for handler in kept:
+            logging.getLogger().removeHandler(handler)
+        try:
+            configure(directory="syslog", secrets=lambda: ["hunter2"])
+            logging.getLogger("ossfs.test").info("a line with hunter2")
+        finally:
+            for handler in logging.getLogger().handlers[:]:
+                logging.getLogger().removeHandler(handler)
+                handler.close()
+            for handler in kept:
+                logging.getLogger().addHandler(handler)
+        told = system.recv(1000).decode()
+    assert "ossfs: " in told
+    assert "ossfs.test a line with <hidden>" in told
+
+
+def test_a_machine_without_a_system_log_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "SYSLOG_SOCKET", "/no/such/socket")
+    kept = logging.getLogger().handlers[:]
+    with pytest.raises(UserError, match="no system log at /no/such/socket"):
+        configure(directory="syslog")
+    assert logging.getLogger().handlers == kept
 
 
 def test_a_key_with_newlines_cannot_forge_a_line() -> None:

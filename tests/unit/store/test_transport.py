@@ -16,6 +16,7 @@ import pytest
 from ossfs.store.connection import BATCH
 from ossfs.store.errors import DeadlineExceeded, Invalid, Truncated, Unavailable
 from ossfs.store.reply import parse_head
+from ossfs.store.resolver import look_up_ipv4
 from ossfs.store.transport import Origin, Proxy, Transport
 from tests.support.canned import CLOSE, RESET, SILENCE, CannedServer, Script, reply
 from tests.support.transport import LONG, OK, get, soon, transport_to
@@ -377,6 +378,38 @@ def test_https_through_a_proxy_asks_for_a_tunnel_and_reports_a_refusal() -> None
 def test_what_is_no_http_proxy_is_refused(url: str) -> None:
     with pytest.raises(Invalid):
         Proxy.parse(url)
+
+
+# -- which way --------------------------------------------------------------------------------
+
+
+def test_connections_start_from_the_given_addresses_in_turn() -> None:
+    scripts = [[OK, CLOSE] for _ in range(4)]
+    with (
+        CannedServer(*scripts) as server,
+        transport_to(server, bind=["127.0.0.2", "::1", "127.0.0.3"]) as transport,
+    ):
+        for _ in range(4):
+            assert get(transport).read() == b"hello"
+            server.closed.wait(5)
+            server.closed.clear()
+        assert [peer[0] for peer in server.peers] == ["127.0.0.2", "127.0.0.3"] * 2
+
+
+@pytest.mark.parametrize(("bind", "reason"), [("192.0.2.1", "annot assign"), ("::1", "bind_ips")])
+def test_an_address_that_is_not_ours_is_said(bind: str, reason: str) -> None:
+    with (
+        CannedServer([OK]) as server,
+        transport_to(server, bind=[bind]) as transport,
+        pytest.raises(Unavailable, match=reason),
+    ):
+        get(transport)
+
+
+def test_without_ipv6_names_are_ipv4() -> None:
+    assert {found.family for found in look_up_ipv4("localhost", 80)} == {socket.AF_INET}
+    with pytest.raises(OSError):
+        look_up_ipv4("::1", 80)
 
 
 # -- TLS --------------------------------------------------------------------------------------

@@ -1,0 +1,147 @@
+"""What options about caches change: absences, close-to-open, listings without nodes, eviction."""
+
+from __future__ import annotations
+
+import errno
+
+import trio
+
+from ossfs.tree.inodes import ROOT, Directory
+from ossfs.vfs.filesystem import Policy
+from tests.support.core import core, run
+from tests.unit.vfs.support import late, refusal, start
+
+ABSENT = Policy(attr_timeout=60, absence_timeout=30, kernel_absence=True)
+CLOSE_TO_OPEN = Policy(attr_timeout=60, close_to_open=True)
+
+
+def test_an_absence_costs_one_question_until_its_time_is_over() -> None:
+    async def main() -> None:
+        async with core(policy=ABSENT) as made:
+            for _ in range(3):
+                assert await refusal(made.fs.lookup(ROOT, b"none")) == errno.ENOENT
+            assert made.requests() == ["head", "list_page"]
+            made.put(b"none", b"1")
+            await trio.sleep(29)
+            assert await refusal(made.fs.lookup(ROOT, b"none")) == errno.ENOENT
+            assert made.requests() == []
+            await trio.sleep(2)
+            assert (await made.fs.lookup(ROOT, b"none")).size == 1
+
+    run(main)
+
+
+def test_a_listing_ends_an_absence() -> None:
+    async def main() -> None:
+        async with core(policy=ABSENT) as made:
+            assert await refusal(made.fs.lookup(ROOT, b"late")) == errno.ENOENT
+            made.put(b"late", b"1")
+            ((_, inode, _),) = await made.listing(ROOT)
+            made.fs.forget([(inode.number, 1)])
+            made.requests()
+            assert (await made.fs.lookup(ROOT, b"late")).size == 1
+            assert made.requests() == ["head"]
+
+    run(main)
+
+
+def test_what_is_made_here_was_never_absent_and_what_is_there_is_not_overwritten() -> None:
+    async def main() -> None:
+        async with core(policy=ABSENT) as made:
+            assert await refusal(made.fs.lookup(ROOT, b"new")) == errno.ENOENT
+            made.put(b"new", b"of another")
+            _, handle = await made.fs.create(ROOT, b"new", 0)
+            await made.fs.flush(handle)
+            await made.fs.release(handle)
+            assert (await made.fs.lookup(ROOT, b"new")).size == len(b"of another")
+
+    run(main)
+
+
+def test_close_to_open_finds_a_change_that_attributes_hide() -> None:
+    async def main() -> None:
+        async with core(policy=CLOSE_TO_OPEN) as made:
+            made.put(b"file", b"old")
+            old = await made.walk(b"file")
+            first = await made.fs.open(old.number)
+            assert bytes(await made.fs.read(first, 0, 10)) == b"old"
+            made.put(b"file", b"new")
+            assert await refusal(made.fs.open(old.number)) == errno.ESTALE
+            assert (ROOT, b"file") in made.kernel.dropped_names
+            new = await made.fs.lookup(ROOT, b"file")
+            assert new is not old
+            second = await made.fs.open(new.number)
+            assert bytes(await made.fs.read(second, 0, 10)) == b"new"
+            made.fs.close(first)
+            made.fs.close(second)
+
+    run(main)
+
+
+def test_close_to_open_finds_that_a_file_is_gone() -> None:
+    async def main() -> None:
+        async with core(policy=CLOSE_TO_OPEN) as made:
+            made.put(b"file", b"old")
+            inode = await made.walk(b"file")
+            made.store.delete(b"file", deadline=1e9)
+            assert await refusal(made.fs.open(inode.number)) == errno.ESTALE
+            assert await refusal(made.fs.lookup(ROOT, b"file")) == errno.ENOENT
+
+    run(main)
+
+
+def test_an_open_does_not_take_an_answer_from_before_it() -> None:
+    """Another's lookup is under way, and its answer older than what was closed meanwhile."""
+
+    async def main() -> None:
+        async with (
+            core(policy=CLOSE_TO_OPEN, attr_timeout=0) as made,
+            trio.open_nursery() as nursery,
+        ):
+            made.put(b"file", b"old")
+            inode = await made.walk(b"file")
+            slow = late(made, "head", b"file")
+            lookup = start(nursery, made.fs.lookup, ROOT, b"file")
+            await slow.here()
+            made.put(b"file", b"new")
+            opening = start(nursery, made.fs.open, inode.number)
+            await opening.done.wait()
+            assert opening.errno == errno.ESTALE
+            slow.go()
+            await lookup.done.wait()
+
+    run(main)
+
+
+def test_a_listing_without_nodes_leaves_no_inodes() -> None:
+    async def main() -> None:
+        async with core(policy=Policy(attr_timeout=60, list_nodes=False)) as made:
+            for number in range(300):
+                made.put(b"dir/file-%03d" % number, b"x")
+            directory = await made.walk(b"dir")
+            known = await made.walk(b"dir/file-007")
+            found = await made.listing(directory.number)
+            assert len(found) == 300
+            assert {inode for inode in made.fs.inodes if inode.parent is directory} == {known}
+            assert known.lookups == 1
+
+    run(main)
+
+
+def test_the_surplus_is_idle_files_first_then_empty_directories() -> None:
+    async def main() -> None:
+        async with core() as made:
+            for name in (b"a/file", b"b/file", b"c/"):
+                made.put(name, b"x" * (not name.endswith(b"/")))
+            files = [await made.walk(path) for path in (b"a/file", b"b/file")]
+            empty = await made.walk(b"c")
+            assert isinstance(empty, Directory)
+            handle = await made.fs.open(files[0].number)
+            parent = files[1].parent
+            assert parent is not None
+            assert made.fs.surplus(len(made.fs.inodes)) == []
+            assert made.fs.surplus(0) == [(parent.number, b"file"), (ROOT, b"c")]
+            assert made.fs.surplus(len(made.fs.inodes) - 1) == [(parent.number, b"file")]
+            made.fs.close(handle)
+
+    run(main)
