@@ -42,7 +42,7 @@ def translated(words: Sequence[str]) -> list[str]:
     if first == "stats":
         # Its own grammar is `stats show -p PID [-l] [-i SEC]`.
         return ["stats", *(word for word in words[1:] if word not in ("show", "-l"))]
-    if len(words) == 4 and words[2] == "-o":
+    if not first.startswith("-") and "-o" in words[2:]:
         mounted = helper.translated(words)
         return [mounted[0], _DIALECT, *mounted[1:]]
     raise _refuse(_USAGE)

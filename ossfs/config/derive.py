@@ -66,7 +66,7 @@ def jindo_attr_timeout(attr_timeout: float) -> float:
     Its manual's 60 s, but no longer than the kernel's: recipes that set attr_timeout alone promise
     that changes are seen within that.
     """
-    return min(60.0, attr_timeout)
+    return min(60.0, attr_timeout) if attr_timeout >= 0 else 60.0
 
 
 def pod_memory(limit: int) -> int:

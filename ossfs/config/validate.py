@@ -344,7 +344,8 @@ def _text(option: Option, setting: Setting) -> str:
 
 
 def _is_ignored(name: str, value: str | None) -> bool:
-    if name.lower().startswith("x-") or name == "comment":
+    # user=NAME is what mount(8) makes of fstab's user for its helper.
+    if name.lower().startswith("x-") or name in ("comment", "user"):
         return True
     return value is None and name in IGNORED_WORDS
 

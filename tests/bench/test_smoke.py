@@ -34,7 +34,7 @@ def test_a_benchmark_prints_a_table_with_a_ratio(name: str) -> None:
     table_of(name)
 
 
-@pytest.mark.parametrize("name", ["listing", "read", "rename", "small", "write"])
+@pytest.mark.parametrize("name", ["listing", "read", "write"])
 def test_a_benchmark_runs_on_seaweedfs_with_the_same_checks(name: str) -> None:
     table_of(name, "--store", "s3")
 

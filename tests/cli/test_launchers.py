@@ -31,6 +31,7 @@ def launch(ossfs: Ossfs, program: str, *words: str) -> Reply:
         ("mount --unheard /m", "mount --dialect=ossfs2 --unheard /m"),
         ("mount -h", "mount --dialect=ossfs2 --help"),
         ("b /m -o a=b,_netdev,c", "mount --dialect=ossfs2 -o a=b,_netdev,c -- b /m"),
+        ("b /m -n -o rw,conf=/f", "mount --dialect=ossfs2 -o conf=/f -- b /m"),
         ("stats show -p 12 -l", "stats -p 12"),
         ("stats /m", "stats /m"),
     ],

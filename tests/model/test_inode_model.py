@@ -391,7 +391,7 @@ class Kernel:
 
 
 @pytest.mark.timeout(900)  # a failure is worth the minutes that shrinking it takes
-@hypothesis.settings(max_examples=150, print_blob=True)
+@hypothesis.settings(max_examples=100, print_blob=True)
 @hypothesis.given(
     st.lists(st.sampled_from(KEYS), min_size=4),
     st.lists(STEP, min_size=30, max_size=120),

@@ -99,7 +99,7 @@ async def look(made: Core, model: Model, folder: str) -> None:
     assert set(found) == names_of(model.current, folder)
 
 
-@hypothesis.settings(max_examples=150)
+@hypothesis.settings(max_examples=100)
 @hypothesis.given(st.lists(STEP, max_size=40))
 def test_random_looks_see_what_the_bucket_held(steps: list[tuple[str, str, int]]) -> None:
     async def main() -> None:

@@ -382,7 +382,7 @@ def explore(mode: Mode, switches: list[int]) -> None:
     performed = 0
 
     @hypothesis.seed(SEED)
-    @hypothesis.settings(max_examples=150, print_blob=True, derandomize=False)
+    @hypothesis.settings(max_examples=100, print_blob=True, derandomize=False)
     @hypothesis.given(STEPS, st.sampled_from(switches))
     def hold(steps: list[Step], switch_up_to: int) -> None:
         nonlocal performed

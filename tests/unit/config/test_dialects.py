@@ -273,6 +273,11 @@ def test_a_preset_means_the_same_in_every_dialect(dialect: Dialect) -> None:
     assert made.attr_timeout == 7200
 
 
+def test_a_preset_without_time_outs_leaves_them_alone_in_jindofuses_dialect() -> None:
+    made = options("--preset=many-files", "--dialect=jindofuse")
+    assert times(made) == (60, -1, -1, 0)
+
+
 def test_close_to_open_waits_for_uploads() -> None:
     found = resolved(ENDPOINT, "-o", "close_to_open,sync_upload=false")
     assert found.options.sync_upload

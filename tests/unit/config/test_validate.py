@@ -122,7 +122,9 @@ def test_ossfs_1_names_its_endpoint_url() -> None:
 
 
 def test_words_of_mount_8_are_dropped_or_handed_to_the_kernel() -> None:
-    made = options("-o", "_netdev,nofail,x-systemd.automount,users,noexec,noatime,comment=x")
+    made = options(
+        "-o", "_netdev,nofail,x-systemd.automount,users,noexec,noatime,comment=x,user=me"
+    )
     assert made.kernel_words == ("noexec", "noatime")
 
 
