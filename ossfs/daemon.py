@@ -172,6 +172,7 @@ class _Daemon:
         self._session = Session(options.mountpoint, options.fuse_device_fd)
         self._serving = trio.CancelScope()
         self._leaving = False
+        self._looking = trio.Lock()
         self._list_nodes = options.readdirplus or not plain.possible()
         if self._list_nodes is not options.readdirplus:
             log.warning("readdirplus=false has no effect: this pyfuse3 is not known well enough")
@@ -354,7 +355,7 @@ class _Daemon:
         while True:
             await trio.sleep(self._options.inode_cache_eviction_interval_ms / 1000)
             threshold = self._options.inode_cache_eviction_threshold
-            names = filesystem.surplus(threshold) if threshold else []
+            names = filesystem.surplus(threshold, self._session.covered()) if threshold else []
             if names:
                 log.debug("asking the kernel to forget %d inodes", len(names))
                 notifier.drop_names(names)
@@ -441,8 +442,12 @@ class _Daemon:
 
     async def _look_again(self, parts: _Parts) -> None:
         """Fetch the keys afresh, read the options again, and take on what may change."""
-        await parts.client.refresh()
+        async with self._looking:
+            await self._look_once_more(parts)
+
+    async def _look_once_more(self, parts: _Parts) -> None:
         if self._reread is None:
+            await parts.client.refresh()
             log.info("SIGHUP: no file of options to read again; the keys were fetched afresh")
             return
         try:
@@ -453,6 +458,7 @@ class _Daemon:
         except Exception:
             log.exception("SIGHUP: the options cannot be read; they stay as they are")
             return
+        await parts.client.refresh()
         changed = policies.differing(self._options, asked)
         fixed = [name for name in changed if name not in policies.LIVE]
         live = [name for name in changed if name in policies.LIVE]

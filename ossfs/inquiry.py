@@ -79,7 +79,10 @@ def ask(pid: int) -> dict[str, Any]:
             text += piece
     if not text:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-    told = json.loads(text)
+    try:
+        told = json.loads(text)
+    except ValueError:
+        raise OSError(errno.ETIMEDOUT, "its answer broke off") from None
     assert isinstance(told, dict)
     return told
 

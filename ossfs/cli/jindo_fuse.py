@@ -23,7 +23,7 @@ def translated(words: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     """Return the words for `ossfs`."""
     if list(words) in (["-V"], ["--version"]):
         return ["--version"]
-    named = any(word.startswith(("-c", "--conf")) for word in words)
+    named = any(word.startswith(("-c", "--conf")) or "conf=" in word for word in words)
     directory = environ.get("JINDOSDK_CONF_DIR", "")
     path = os.path.join(directory, _FILE)
     usual = [] if named or not directory or not os.path.exists(path) else [f"--conf={path}"]

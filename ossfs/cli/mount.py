@@ -69,6 +69,7 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
     layers = preflight.layers_of(asked.settings)
     resolved = validate.resolve(asked, os.environ, validate.Host.here(), layers)
     options = replace(resolved.options, mountpoint=mounts.canonical(resolved.options.mountpoint))
+    preflight.check_addresses(options.bind_ips)
     given = options.fuse_device_fd
     if given >= 0:
         preflight.check_device(given)
@@ -81,7 +82,7 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
         preflight.check_key_files(resolved.keys)
         keys = sources.find(resolved.keys, options.bucket, os.environ, options.store)
         known = keys.check()
-        again = Again.of(asked, os.environ, options.mountpoint)
+        again = Again.of(asked, os.environ, options.mountpoint, keyed=resolved.keys.from_file)
         config = handover.open_anonymous("ossfs-config", handover.encode(options, keys, again))
         clean = handover.clean_environment(os.environ, known)
         if options.foreground:

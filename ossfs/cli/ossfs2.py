@@ -59,6 +59,8 @@ def _gflags(words: Sequence[str]) -> list[str]:
             return ["--help"]
         elif word in ("-c", "-conf", "--conf"):
             found.append(f"--conf={_next(rest, word)}")
+        elif word == "-o":
+            found += ["-o", _next(rest, word)]
         elif word in ("-f", "-d") or not word.startswith("-") or word == "-":
             found.append(word)
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -197,6 +198,21 @@ def check_device(fd: int) -> None:
     if not (stat.S_ISCHR(found.st_mode) and found.st_rdev == _FUSE_DEVICE):
         raise UserError(f"fuse_device_fd={fd} is no descriptor of /dev/fuse", ExitStatus.USAGE)
     os.set_inheritable(fd, True)
+
+
+def check_addresses(bind_ips: str) -> None:
+    """Refuse addresses to start from that are not this machine's."""
+    for address in filter(None, bind_ips.split(",")):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as trying:
+            try:
+                trying.bind((address, 0))
+            except OSError as error:
+                raise UserError(
+                    f"bind_ips={address}: no address of this machine ({error.strerror}); "
+                    "ip address shows them",
+                    ExitStatus.USAGE,
+                ) from None
 
 
 def _has_fusermount() -> bool:

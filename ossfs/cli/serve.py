@@ -22,7 +22,7 @@ from ossfs.cli import handover, signals
 from ossfs.cli.terminal import complain
 from ossfs.config.again import Again
 from ossfs.config.options import MountOptions
-from ossfs.credentials import CredentialsProvider
+from ossfs.credentials import CredentialsProvider, sources
 from ossfs.credentials.renewed import Renewed
 from ossfs.runtime import logs, sd_notify
 from ossfs.runtime.failure import ExitStatus, UserError, in_a_line
@@ -144,7 +144,7 @@ def _raise_file_limit() -> None:
 
 def _serve(
     options: MountOptions,
-    provider: CredentialsProvider,
+    provider: Renewed,
     again: Again,
     parent: Parent,
     claim_fd: int | None,
@@ -163,6 +163,12 @@ def _serve(
             sd_notify.tell(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=mounted {place}", os.environ)
         return parent.tell(handover.Word(), f"mounted {place}")
 
+    def reread() -> MountOptions:
+        asked, keys = again.read()
+        if keys is not None:
+            provider.exchange(sources.find(keys, options.bucket, {}, options.store))
+        return asked
+
     _logger.info("starting: %s", options)
     os.chdir("/")
     daemon.serve(
@@ -170,7 +176,7 @@ def _serve(
         provider,
         ready=ready,
         starter=parent.fd,
-        reread=again.options if again.reads else None,
+        reread=reread if again.reads else None,
         until_hangup=options.foreground and os.isatty(_STDIN),
     )
 

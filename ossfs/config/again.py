@@ -1,8 +1,8 @@
 """What a serving process needs to judge its mount's options once more: see SIGHUP.
 
 The command line and environment of `ossfs mount` are gone by then, for they may hold secrets. What
-is kept of them holds none, and names files by absolute paths, since the serving process has another
-working directory. Keys are fetched from their source in any case.
+is kept of them holds no keys, and names files by absolute paths, since the serving process has
+another working directory. A proxy's password stays, which the mount needs all along.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ossfs.config import layers
+from ossfs.config import layers, pai
 from ossfs.config.arguments import CONF, MADE_OF, PAI, Arguments, Setting
+from ossfs.config.file import ConfigFile
 from ossfs.config.option import Group
 from ossfs.config.options import MountOptions
-from ossfs.config.table import BY_NAME, TABLE
+from ossfs.config.table import BY_NAME, TABLE, spelled
 from ossfs.config.validate import Host, resolve
-from ossfs.config.values import Kind
+from ossfs.config.values import SYSLOG, Kind
+from ossfs.credentials import KeySettings
 from ossfs.runtime.failure import UserError
 from ossfs.runtime.paths import absolute
 
@@ -33,16 +35,26 @@ class Again:
     settings: tuple[tuple[str, str | None], ...]
     environ: Mapping[str, str]
     foreground: bool
+    directory: str
+    """Relative paths in files are meant from there."""
+    keyed: bool
+    """The keys are named by a file that is read again."""
 
     @staticmethod
-    def of(asked: Arguments, environ: Mapping[str, str], mountpoint: str) -> Again:
+    def of(asked: Arguments, environ: Mapping[str, str], mountpoint: str, *, keyed: bool) -> Again:
         """Keep what may be kept."""
         kept = {option.environment for option in TABLE if option.group is not Group.CREDENTIALS}
         return Again(
             positional=(*asked.positional[:-1], mountpoint),
-            settings=tuple(_kept(setting) for setting in asked.settings if not _secret(setting)),
+            settings=tuple(
+                _kept(setting)
+                for setting in asked.settings
+                if not _secret(setting) and _known(setting)
+            ),
             environ={name: environ[name] for name in sorted(kept) if environ.get(name)},
             foreground=asked.foreground,
+            directory=os.getcwd(),
+            keyed=keyed,
         )
 
     @property
@@ -50,15 +62,35 @@ class Again:
         """There is something to read again."""
         return any(name in (CONF, PAI) for name, _ in self.settings)
 
-    def options(self) -> MountOptions:
-        """Return the options as they are now; UserError where they cannot be."""
+    def read(self) -> tuple[MountOptions, KeySettings | None]:
+        """Return the options as they are now, and the keys if a file names them.
+
+        UserError where they cannot be.
+        """
         settings = tuple(Setting(name, value) for name, value in self.settings)
         asked = Arguments(self.positional, settings, self.foreground)
-        return resolve(asked, self.environ, Host.here(), layers.gather(settings)).options
+        gathered = layers.gather(settings)
+        gathered = replace(
+            gathered, file=self._placed(gathered.file), pai=self._placed(gathered.pai)
+        )
+        found = resolve(asked, self.environ, Host.here(), gathered)
+        return found.options, found.keys if self.keyed else None
+
+    def _placed(self, file: ConfigFile | None) -> ConfigFile | None:
+        """Return a file's settings with paths as they were meant when the mount began."""
+        if file is None:
+            return None
+        return replace(file, settings=tuple(map(self._absolute, file.settings)))
+
+    def _absolute(self, setting: Setting) -> Setting:
+        option, value = BY_NAME.get(spelled(setting.name)), setting.value
+        if not value or option is None or option.kind not in _PATHS or value == SYSLOG:
+            return setting
+        return replace(setting, value=os.path.join(self.directory, os.path.expanduser(value)))
 
 
 def _secret(setting: Setting) -> bool:
-    option = BY_NAME.get(setting.name.replace("-", "_")) or BY_NAME.get(setting.name)
+    option = BY_NAME.get(spelled(setting.name))
     return (
         option is not None
         and option.group is Group.CREDENTIALS
@@ -66,19 +98,32 @@ def _secret(setting: Setting) -> bool:
     )
 
 
+def _known(setting: Setting) -> bool:
+    """Leave out what ossfs2's dialect ignores, for it may be anything."""
+    name = spelled(setting.name)
+    return setting.value is None or name in BY_NAME or name in MADE_OF or name == "uri"
+
+
 def _without_secrets(told: str) -> str:
     """Return a JSON of PAI, judged already, without its keys."""
-    fields = json.loads(told)
-    return json.dumps(
-        {name: value for name, value in fields.items() if not _secret(Setting(name, None))}
-    )
+    fields = {
+        name: value for name, value in json.loads(told).items() if not _secret(Setting(name, None))
+    }
+    for name in pai.ARGUMENTS:
+        if name in fields:
+            fields[name] = ", ".join(
+                f"-o{option}" if value is None else f"-o{option}={value}"
+                for option, value in pai.split_arguments(fields[name])
+                if not _secret(Setting(option, None))
+            )
+    return json.dumps(fields)
 
 
 def _kept(setting: Setting) -> tuple[str, str | None]:
     name, value = setting.name, setting.value
     if value is None:
         return name, None
-    option = BY_NAME.get(name)
+    option = BY_NAME.get(spelled(name))
     if name in MADE_OF:
         if name == PAI and value.lstrip().startswith("{"):
             value = _without_secrets(value)

@@ -37,6 +37,8 @@ class Setting:
     value: str | None
     place: str = ""
     """Where it stands in a file; empty for the command line."""
+    written: str = ""
+    """The name as it was written, where that is another program's."""
 
     def __repr__(self) -> str:
         return f"Setting({self.name!r})"  # the value may be a secret

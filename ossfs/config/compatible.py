@@ -54,7 +54,7 @@ _HDFS = "it belongs to OSS-HDFS, which is not served"
 _WINDOW = "reading ahead is sized by prefetch_chunk_size and prefetch_concurrency_per_file"
 _CRC = "uploads are always checked by CRC-64: it costs 0.05 s of CPU a GiB"
 _CACHE = "the disk cache is not there yet"
-_METRICS = "the metrics page is not there yet; SIGUSR1 writes statistics to the log"
+_METRICS = "the metrics page is not there yet; ossfs stats tells the same"
 _CORES = "threads are started as requests need them"
 
 OF_OSSFS2: tuple[Option, ...] = (
@@ -135,7 +135,7 @@ OF_OSSFS2: tuple[Option, ...] = (
         "enable_admin_server",
         Kind.FLAG,
         "true",
-        "SIGUSR1 writes statistics to the log; there is no socket",
+        "ossfs stats asks the process itself",
     ),
     _ignored("enable_photon_logs", Kind.FLAG, "false", "there is no Photon library"),
     _ignored(
@@ -169,6 +169,12 @@ OF_OSSFS2: tuple[Option, ...] = (
         Kind.FLAG,
         "false",
         "a source of keys that fails is always asked again with back-off and jitter",
+    ),
+    _ignored(
+        "default_permissions",
+        Kind.FLAG,
+        "true",
+        "the kernel always checks owners and modes",
     ),
     _ignored("async_task_limit", Kind.INTEGER, "1000", _TASKS),
     _ignored("hdfs_set_owner_on_create", Kind.FLAG, "false", _HDFS),
@@ -275,7 +281,14 @@ OF_JINDOFUSE: tuple[Option, ...] = (
                 "the mount goes with its process; a killed one's is cleaned up by the next mount",
                 "",
             ),
-            ("no_writeback", Kind.FLAG, "true", "the kernel's write-back cache is never used", ""),
+            ("no_writeback", Kind.FLAG, "false", "the kernel's write-back cache is never used", ""),
+            (
+                "no_flock",
+                Kind.FLAG,
+                "false",
+                "locks are always local to the mount: other machines do not see them",
+                "",
+            ),
             ("no_login", Kind.FLAG, "false", "there is no login", ""),
         )
     ),
@@ -296,7 +309,7 @@ OF_JINDOFUSE: tuple[Option, ...] = (
     _key("write.buffer.size", Kind.SIZE, "1048576", "writes gather in parts of upload_buffer_size"),
     _key("checksum.crc64.enable", Kind.FLAG, "true", _CRC),
     _key("checksum.md5.enable", Kind.FLAG, "false", _CRC),
-    _key("array.block.enable", Kind.FLAG, "true", "parts are in memory, else on disk"),
+    _key("array.block.enable", Kind.FLAG, "false", "parts are in memory, else on disk"),
     _key("append.threshold.size", Kind.SIZE, "0", _HDFS),
     _key("flush.merge.threshold.size", Kind.SIZE, "1048576", _HDFS),
     _key("randomwrite.sync.interval.millisecond", Kind.INTEGER, "-1", _HDFS, minus_one="never"),
@@ -304,6 +317,7 @@ OF_JINDOFUSE: tuple[Option, ...] = (
     _key("read.readahead.prefetch.size.max", Kind.SIZE, "268435456", _WINDOW),
     _key("read.readahead.download.block.size.min", Kind.SIZE, "1048576", _WINDOW),
     _key("read.readahead.download.block.size.max", Kind.SIZE, "4194304", _WINDOW),
+    _key("read.readahead.pread.enable", Kind.FLAG, "false", "a random read fetches what is asked"),
     _key("read.position.buffer.size", Kind.SIZE, "1048576", "a random read fetches what is asked"),
     _key("read.buffer.size", Kind.SIZE, "1048576", _WINDOW),
     _key("memory.io.buffer.size.max.ratio", Kind.RATIO, "0.8", _BUDGET, high=1),
@@ -327,6 +341,23 @@ OF_JINDOFUSE: tuple[Option, ...] = (
             ("provider.format", "write credentials_file or credential_process"),
         )
     ),
+)
+
+_STAGED = "nothing is staged on disk but for random writes, in temp_dir"
+
+OF_OSSFS1: tuple[Option, ...] = tuple(
+    _ignored(name, kind, default, reason, of=Dialect.OSSFS1)
+    for name, kind, default, reason in (
+        ("use_cache", Kind.TEXT, "", _STAGED),
+        ("del_cache", Kind.FLAG, "false", _STAGED),
+        ("tmpdir", Kind.TEXT, "/tmp", _STAGED),
+        ("max_stat_cache_size", Kind.INTEGER, "100000", _KEPT),
+        ("sigv4", Kind.FLAG, "false", "V4 with oss_region, V1 without"),
+        ("sigv1", Kind.FLAG, "false", "V4 with oss_region, V1 without"),
+        ("dbglevel", Kind.TEXT, "crit", "log_level=debug logs more"),
+        ("readdir_optimize", Kind.FLAG, "false", "a listing never costs a request an entry"),
+        ("direct_read", Kind.FLAG, "false", "reading never goes over a local disk"),
+    )
 )
 
 FOREIGN_KEYS = ("fs.jdo.", "fs.jindofsx.", "fs.jindocache.", "logger.", "fs.jindo.")

@@ -176,11 +176,13 @@ def _folded(text: str) -> str:
 def effective(options: MountOptions, origins: Mapping[str, str]) -> str:
     """Return all options with their values and where these come from, a line each."""
     lines = [f"mounts {options.source}"]
+    if options.kernel_words:
+        lines.append(f"words for the kernel: {', '.join(options.kernel_words)}")
     for group, rows in groups():
         lines += ["", f"{group.value}:"]
         for option in rows:
             origin = origins.get(option.name, "")
-            if option.group is Group.CREDENTIALS and option.kind is not Kind.FLAG:
+            if option.group is Group.CREDENTIALS and option.kind in (Kind.TEXT, Kind.PATH):
                 value = "(not shown)" if origin else "not set"
             elif option.name == "oss_bucket":
                 value = options.bucket

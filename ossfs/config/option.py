@@ -147,6 +147,24 @@ class Option:
                 raise ValueError("out of range")
         return value
 
+    def nearest(self, text: str) -> str | None:
+        """Return the legal value nearest to one that is out of range; None for any other."""
+        try:
+            self.read(text)
+        except ValueError:
+            pass
+        else:
+            return None
+        if self.minus_one == "off" and text.startswith("-"):
+            return "0"
+        try:
+            value = READERS[self.kind](text)
+        except ValueError:
+            return None
+        if self.kind not in _RANGED or not isinstance(value, int | float):
+            return None
+        return f"{min(max(value, self.low), self.high):.0f}"
+
     def __post_init__(self) -> None:
         if self.kind in _RANGED and isinf(self.high):
             raise ValueError(f"option {self.name} has no upper bound")

@@ -90,8 +90,6 @@ class MountOptions:
     """Effective: false where no_xattr is given."""
     no_symlink: bool = False
     no_xattr: bool = False
-    no_flock: bool = False
-    """Changes nothing."""
     oss_request_timeout_ms: int = 60_000
     connect_timeout_ms: int = 3_000
     io_timeout_ms: int = 20_000

@@ -10,18 +10,22 @@ it. The pod's memory limit is ours to keep to; the tag of its image has no effec
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 
 from ossfs.config import derive
-from ossfs.config.arguments import CONF, MADE_OF, Setting
+from ossfs.config.arguments import MADE_OF, Setting
 from ossfs.config.file import ConfigFile
 from ossfs.config.option import Dialect
-from ossfs.config.table import BY_NAME, FOREIGN_KEYS
+from ossfs.config.table import BY_NAME, FOREIGN_KEYS, IGNORED_WORDS, KERNEL_WORDS, OPPOSITES
 from ossfs.config.values import read_size
 from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.runtime.paths import absolute
 from ossfs.runtime.textfile import read_text
 
-_ARGS = {"fs.ossfs.args": Dialect.OSSFS, "fs.jindo.args": Dialect.JINDOFUSE}
+INLINE = "the JSON of PAI on the command line"
+ARGUMENTS = {"fs.ossfs.args": Dialect.OSSFS, "fs.jindo.args": Dialect.JINDOFUSE}
 _MEMORY = "fs.jindo.fuse.pod.mem.limit"
 _TYPES = {
     "ossfs": Dialect.OSSFS,
@@ -30,29 +34,37 @@ _TYPES = {
     "oss": Dialect.JINDOFUSE,
 }
 _BETWEEN = re.compile(r"(?:^|[,\s]+)-o\s*")
-_GLUED = re.compile(
-    "-o(?=(?:" + "|".join(sorted(map(re.escape, BY_NAME), key=len, reverse=True)) + r")(?:=|-o|$))"
-)
-"""Where an option begins that nothing separates from the one before: only a known name tells."""
+_WORDS = {*BY_NAME, *IGNORED_WORDS, *KERNEL_WORDS, *OPPOSITES, "rw", "uri"}
+_WORDS -= {"f", "d"}  # bucket-od is a name
+_KNOWN = "(?:" + "|".join(sorted(map(re.escape, _WORDS), key=len, reverse=True)) + ")"
+_GLUED = re.compile(rf"-o(?={_KNOWN}(?:=|-o|,|$))|,(?={_KNOWN}(?:=|,|-o|$))")
+"""Where an option begins that no -o of its own, or nothing at all, separates from the one before:
+only a known name tells."""
 
 
 def read(told: str) -> tuple[ConfigFile, Dialect]:
     """Return the settings of a JSON, or of the file that `told` names, and their dialect."""
-    path = ""
+    path, shared = "", True
+
+    def note(state: os.stat_result) -> None:
+        nonlocal shared
+        shared = bool(state.st_mode & (stat.S_IRGRP | stat.S_IROTH))
+
     if not told.lstrip().startswith("{"):
-        path = told
+        path = absolute(os.path.expanduser(told))
         try:
-            told = read_text(path)
+            told = read_text(path, note)
         except ValueError as reason:
             raise _refused(f"{path}: {reason}") from None
-    where = path or "PAI"
+    where = path or INLINE
     try:
         fields = json.loads(told)
     except ValueError:
         raise _refused(f"{path or 'what is given'} is no JSON") from None
     if not isinstance(fields, dict):
         raise _refused(f"{path or 'what is given'} is no JSON object")
-    return _settings(fields, where)
+    settings, dialect = _settings(fields, where if path else "PAI")
+    return ConfigFile(where, settings, shared), dialect
 
 
 def split_arguments(text: str) -> list[tuple[str, str | None]]:
@@ -70,7 +82,7 @@ def split_arguments(text: str) -> list[tuple[str, str | None]]:
     return found
 
 
-def _settings(fields: dict[str, object], where: str) -> tuple[ConfigFile, Dialect]:
+def _settings(fields: dict[str, object], where: str) -> tuple[tuple[Setting, ...], Dialect]:
     dialect: Dialect | None = None
     settings: list[Setting] = []
     named = str(fields.get("mountType", "")).lower()
@@ -83,10 +95,10 @@ def _settings(fields: dict[str, object], where: str) -> tuple[ConfigFile, Dialec
         text = json.dumps(value) if isinstance(value, bool | int | float) else value
         if not isinstance(text, str):
             raise _refused(f"{key} is no text")
-        if key in _ARGS:
-            if dialect not in (None, _ARGS[key]):
+        if key in ARGUMENTS:
+            if dialect not in (None, ARGUMENTS[key]):
                 raise _refused(f"{key} does not go with the other program's options")
-            dialect = _ARGS[key]
+            dialect = ARGUMENTS[key]
             try:
                 pairs = split_arguments(text)
             except ValueError as reason:
@@ -96,17 +108,17 @@ def _settings(fields: dict[str, object], where: str) -> tuple[ConfigFile, Dialec
                     raise _refused(f"{key} names another {name}, which is not read")
                 settings.append(Setting(name, said, place))
         elif key == _MEMORY:
-            settings.append(Setting("total_mem_limit", _memory(text), place))
+            # First, for a key of its own counts more than the pod's limit.
+            settings.insert(0, Setting("total_mem_limit", _memory(text), place))
         elif key.startswith(("fs.oss.", *FOREIGN_KEYS)):
             settings.append(Setting(key, text, place))
         elif key != "mountType":
             raise _refused(
-                f"unknown key {key!r}; there are mountType, {', '.join(_ARGS)}, fs.oss.*"
+                f"unknown key {key!r}; there are mountType, {', '.join(ARGUMENTS)}, fs.oss.*"
             )
     if dialect is None:
         dialect = Dialect.JINDOFUSE if settings else Dialect.OSSFS
-    assert CONF not in {setting.name for setting in settings}
-    return ConfigFile(where, tuple(settings), shared=False), dialect
+    return tuple(settings), dialect
 
 
 def _memory(text: str) -> str:

@@ -90,6 +90,14 @@ ROWS: tuple[Option, ...] = (
         names={Dialect.OSSFS1: ("public_bucket",)},
     ),
     Option(
+        "oss_session_token",
+        Kind.TEXT,
+        Group.CREDENTIALS,
+        "Security token of temporary keys that are given as options; they are not renewed then.",
+        default_note="OSS_SESSION_TOKEN, with keys from the environment",
+        names={Dialect.JINDOFUSE: ("fs.oss.securityToken",)},
+    ),
+    Option(
         "passwd_file",
         Kind.PATH,
         Group.CREDENTIALS,
@@ -124,7 +132,8 @@ ROWS: tuple[Option, ...] = (
         "credential_refresh_interval",
         Kind.SECONDS,
         Group.CREDENTIALS,
-        "Fetch new keys at least this often, whatever expiration is told.",
+        "Fetch new keys at least this often, whatever expiration is told. Keys given as options or "
+        "in the environment stay as they are.",
         default="0",
         low=1,
         high=86400,
@@ -202,7 +211,10 @@ ROWS: tuple[Option, ...] = (
         "data that never changes, 0 to see every change made elsewhere at once.",
         default="60",
         high=YEAR_S,
-        names={Dialect.JINDOFUSE: ("jindo_attr_timeout", "jindo_entry_timeout")},
+        names={
+            Dialect.OSSFS1: ("stat_cache_expire",),
+            Dialect.JINDOFUSE: ("jindo_attr_timeout", "jindo_entry_timeout"),
+        },
     ),
     Option(
         "fuse_attr_timeout",
@@ -273,7 +285,8 @@ ROWS: tuple[Option, ...] = (
         "inode_cache_eviction_threshold",
         Kind.INTEGER,
         Group.METADATA,
-        "Inodes above which the kernel is asked to forget the idle surplus, files first.",
+        "Inodes above which the kernel is asked to forget the surplus: files that nobody has open, "
+        "and that nothing is mounted on. Directories stay.",
         default="0",
         high=2**31,
         zero="never",
@@ -358,7 +371,6 @@ ROWS: tuple[Option, ...] = (
         Group.READING,
         "Read nothing ahead, for programs that read at random; the same as prefetch_concurrency=0.",
         default="false",
-        names={Dialect.JINDOFUSE: ("fs.oss.read.readahead.pread.enable",)},
     ),
     Option(
         "direct_io",
@@ -388,7 +400,10 @@ ROWS: tuple[Option, ...] = (
         default="8M",
         low=MIB,
         high=5 * GIB,
-        names={Dialect.JINDOFUSE: ("fs.oss.blocklet.size.mb",)},
+        names={
+            Dialect.OSSFS1: ("multipart_size",),
+            Dialect.JINDOFUSE: ("fs.oss.blocklet.size.mb",),
+        },
     ),
     Option(
         "upload_concurrency",
@@ -566,14 +581,6 @@ ROWS: tuple[Option, ...] = (
         Kind.FLAG,
         Group.NAMES,
         "Turn extended attributes off, also where enable_xattr turns them on.",
-        default="false",
-    ),
-    Option(
-        "no_flock",
-        Kind.FLAG,
-        Group.NAMES,
-        "Accepted because JindoFuse has it; changes nothing. Locks (flock, fcntl) are always "
-        "local to the mount: other machines do not see them.",
         default="false",
     ),
     Option(

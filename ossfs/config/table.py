@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ossfs.config.compatible import FOREIGN_KEYS as FOREIGN_KEYS
-from ossfs.config.compatible import OF_JINDOFUSE, OF_OSSFS2
+from ossfs.config.compatible import OF_JINDOFUSE, OF_OSSFS1, OF_OSSFS2
 from ossfs.config.option import Dialect, Option
 from ossfs.config.rows import ROWS
 
-TABLE: tuple[Option, ...] = (*ROWS, *OF_OSSFS2, *OF_JINDOFUSE)
+TABLE: tuple[Option, ...] = (*ROWS, *OF_OSSFS2, *OF_JINDOFUSE, *OF_OSSFS1)
 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in TABLE} | {
     alias: option for option in TABLE for names in option.names.values() for alias in names
@@ -24,11 +24,11 @@ BY_NAME: Mapping[str, Option] = {option.name: option for option in TABLE} | {
 _IGNORED = """
 defaults auto noauto user nouser users nousers owner noowner group nogroup _netdev nofail
 suid nosuid dev nodev norelatime relatime nostrictatime diratime nodiratime lazytime nolazytime
-silent loud iversion noiversion nomand default_permissions
+silent loud iversion noiversion nomand
 """
 
 IGNORED_WORDS = frozenset(_IGNORED.split())
-"""mount(8)'s words that change nothing here: nosuid, nodev and default_permissions always hold."""
+"""mount(8)'s words that change nothing here: nosuid and nodev always hold."""
 
 KERNEL_WORDS = frozenset({"noexec", "noatime", "sync", "dirsync"})
 """mount(8)'s words that are handed to the kernel as they are."""
@@ -40,6 +40,14 @@ OPPOSITES: Mapping[str, str] = {
     "async": "sync",
 }
 """Words that take back one for the kernel: of two that contradict each other the last counts."""
+
+
+def spelled(name: str) -> str:
+    """Return an option's name as the table has it: dashes may stand for its underscores."""
+    if name in BY_NAME or name.startswith(("fs.", "x-")):
+        return name
+    return name.replace("-", "_")
+
 
 TARGETS: Mapping[Dialect, Mapping[str, str]] = {
     Dialect.JINDOFUSE: {"attr_timeout": "fuse_attr_timeout"},
@@ -62,6 +70,7 @@ UNITS: Mapping[str, str] = {
     "fs.oss.blocklet.size.mb": "M",
     "fs.oss.memory.pool.size.max.mb": "M",
     "fs.oss.memory.buffer.size.max.mb": "M",
+    "multipart_size": "M",
     "connect_timeout": "000",
     "readwrite_timeout": "000",
 }

@@ -24,6 +24,7 @@ from ossfs.config.arguments import MADE_OF, Arguments, Setting
 from ossfs.config.layers import Layers
 from ossfs.config.option import PROGRAMS, Dialect, Option, Stability
 from ossfs.config.options import MountOptions
+from ossfs.config.pai import INLINE
 from ossfs.config.table import (
     BY_NAME,
     DEFAULTS,
@@ -35,6 +36,7 @@ from ossfs.config.table import (
     TABLE,
     TARGETS,
     UNITS,
+    spelled,
 )
 from ossfs.config.values import Kind, Value
 from ossfs.credentials import KeySettings, process, ram_role
@@ -51,6 +53,8 @@ _NAME_OF_OPTION = re.compile(r"[a-z][a-z_.-]{0,39}[0-9]{0,3}")
 _KEYS_IN_ENDPOINT = re.compile(r"@|:(?!//)(?!\d*(?:/|$))")
 """USER:PASSWORD@, or a port that is no number."""
 _HIDDEN = "(not shown: it may hold a secret)"
+_NEAR = 0.7
+"""How alike a name must be to be meant: use_cache is not use_auth_cache."""
 _FUSE_CONF_LINE = 255
 """Bytes, newline included, of the longest line that fusermount3 reads."""
 _SCHEMES = ("oss", "s3")
@@ -91,21 +95,23 @@ class _Sorted:
 
     def __init__(self, settings: Iterable[Setting], dialect: Dialect) -> None:
         self.found: dict[str, Setting] = {}
-        self.kernel: dict[str, None] = {}
+        self.kernel: list[tuple[str, bool]] = []
+        """Words for the kernel, and whether they are given or taken back."""
         self.notes: list[str] = []
         self._targets = TARGETS.get(dialect, {})
         self._lenient = dialect is Dialect.OSSFS2
+        self._clamps = dialect is Dialect.JINDOFUSE
         self._smallest: dict[str, str] = {}
         for setting in settings:
             if setting.name not in MADE_OF:
                 self._take(setting)
 
     def _take(self, setting: Setting) -> None:
-        name, value = setting.name, setting.value
-        name = self._targets.get(name, name)
-        option = BY_NAME.get(name) or BY_NAME.get(name.replace("-", "_"))
+        written, value = spelled(setting.name), setting.value
+        name = self._targets.get(written, written)
+        option = BY_NAME.get(name)
         if option is not None:
-            self._option(option, setting)
+            self._option(option, Setting(written, value, setting.place))
         elif name == "rw":
             self.found["ro"] = Setting("ro", "false", setting.place)
         elif name == "uri":
@@ -113,17 +119,16 @@ class _Sorted:
         elif name == "remount":
             raise _refuse("remount is not possible; unmount and mount again")
         elif value is None and name in KERNEL_WORDS:
-            self.kernel[name] = None
+            self.kernel.append((name, True))
         elif value is None and name in OPPOSITES:
-            self.kernel.pop(OPPOSITES[name], None)
+            self.kernel.append((OPPOSITES[name], False))
         elif name.startswith(FOREIGN_KEYS):
             self.notes.append(f"{_placed(setting)}{name} has no effect: it is not about OSS")
-        elif not _is_ignored(name, value):
+        elif not _is_ignored(setting.name, value):
+            unknown = _placed(setting) + _unknown(setting.name)
             if not self._lenient:
-                raise _refuse(_placed(setting) + _unknown(name))
-            self.notes.append(
-                f"warning: {_placed(setting)}{_unknown(name)} (ignored, as ossfs2 does)"
-            )
+                raise _refuse(unknown)
+            self.notes.append(f"warning: {unknown} (ignored, as ossfs2 does)")
 
     def _option(self, option: Option, setting: Setting) -> None:
         text = _text(option, setting)
@@ -132,7 +137,21 @@ class _Sorted:
         if setting.name in SMALLEST:
             self._smallest[setting.name] = text
             text = min(self._smallest.values(), key=_number)
-        self.found[option.name] = Setting(option.name, text, setting.place)
+        if self._clamps and setting.name.startswith("fs.oss."):
+            text = self._clamped(option, setting, text)
+        written = setting.name if setting.name != option.name else ""
+        self.found[option.name] = Setting(option.name, text, setting.place, written)
+
+    def _clamped(self, option: Option, setting: Setting, text: str) -> str:
+        """Return a value that JindoFuse takes and we do not as the nearest that we take."""
+        nearest = option.nearest(text)
+        if nearest is None:
+            return text
+        self.notes.append(
+            f"{_placed(setting)}{setting.name}={setting.value} is taken for {nearest}; "
+            f"legal: {option.legal}"
+        )
+        return nearest
 
     def _uri(self, setting: Setting) -> None:
         """Take JindoFuse's oss://BUCKET[.ENDPOINT]/PREFIX apart."""
@@ -171,12 +190,21 @@ class _Said:
             ),
             Dialect.OSSFS,
         )
-        self._typed, self._filed = typed.found, filed.found
+        self._typed = typed.found
         self._under = (filed.found, told.found, preset.found, usual.found)
-        words = (*preset.kernel, *told.kernel, *filed.kernel, *typed.kernel)
-        self.kernel_words = tuple(dict.fromkeys(words))
+        words: dict[str, None] = {}
+        for word, given in (*preset.kernel, *told.kernel, *filed.kernel, *typed.kernel):
+            if given:
+                words[word] = None
+            else:
+                words.pop(word, None)
+        self.kernel_words = tuple(words)
         self._notes = [*typed.notes, *filed.notes, *told.notes]
-        self._shared = file.path if file and file.shared else ""
+        self._seen = [
+            layer.path
+            for layer, found in ((file, filed.found), (layers.pai, told.found))
+            if layer is not None and layer.shared and _SECRET in found
+        ]
 
     def about(self, option: Option) -> tuple[str, str] | None:
         """Return the text that counts and where it comes from; None if nobody has said anything."""
@@ -199,22 +227,47 @@ class _Said:
 
     def typed(self, name: str) -> str:
         """Return what the command line says; "" where it says nothing."""
-        setting = self._typed.get(name)
-        return "" if setting is None else str(setting.value)
+        return _in(self._typed, name)
 
-    def key(self, name: str) -> str:
-        """Return a key of the command line, or of the file where the environment has none."""
-        variable = BY_NAME[name].environment
-        text = self.typed(name)
-        if not text and not self._environ.get(variable):
-            layer = next((layer for layer in self._under if name in layer), {})
-            text = str(layer[name].value) if layer else ""
-        return text.strip()
+    def pair(self) -> tuple[str, str, str]:
+        """Return ID, secret and token; "" for what the environment is to give.
+
+        The secret that counts most brings its ID along, unless the command line has one.
+        """
+        typed_id = self.typed(_ID)
+        if self.typed(_SECRET):
+            below = "" if self._environ.get(_ENVIRONMENT_ID) else self._filed_id()
+            return typed_id or below, self.typed(_SECRET), self.typed(_TOKEN)
+        if self._environ.get(_ENVIRONMENT_SECRET):
+            below = "" if self._environ.get(_ENVIRONMENT_ID) else self._filed_id()
+            return typed_id or below, "", self.typed(_TOKEN)
+        for layer in self._under:
+            if _in(layer, _SECRET):
+                return typed_id or _in(layer, _ID), _in(layer, _SECRET), _in(layer, _TOKEN)
+        return typed_id or self._filed_id(), "", ""
+
+    def keyed_below(self) -> bool:
+        """Say whether the keys come from a file of options or from PAI's JSON."""
+        if any(self.typed(name) for name in _SOURCES):
+            return False
+        below = [name for name in _SOURCES if any(_in(layer, name) for layer in self._under)]
+        return bool(below) and not (
+            below == [_SECRET] and bool(self._environ.get(_ENVIRONMENT_SECRET))
+        )
+
+    def _filed_id(self) -> str:
+        return next((_in(layer, _ID) for layer in self._under if _in(layer, _ID)), "")
 
     def label(self, name: str) -> str:
         """Name an option, and where its value has come from if that is not the command line."""
         said = self.about(BY_NAME[name])
-        return name if said is None or name in self._typed else f"{name} (from {said[1]})"
+        if name in self._typed:
+            return self._typed[name].written or name
+        if said is None:
+            return name
+        layer = next((layer for layer in self._under if name in layer), {})
+        written = layer[name].written if layer and layer[name].place == said[1] else ""
+        return f"{written or name} (from {said[1]})"
 
     def warnings(self) -> tuple[str, ...]:
         """Say where others can read a secret, or could have."""
@@ -224,12 +277,17 @@ class _Said:
                 "warning: other users could read the secret on the command line; "
                 "use passwd_file or OSS_ACCESS_KEY_SECRET"
             )
-        if self._shared and _SECRET in self._filed:
-            found.append(
-                f"warning: other users can read the secret in {self._shared}; "
-                "run chmod 600 on it, or use passwd_file"
-            )
+        found += [
+            f"warning: other users could read the secret in {path}; "
+            + ("use passwd_file" if path == INLINE else "run chmod 600 on it, or use passwd_file")
+            for path in self._seen
+        ]
         return tuple(found)
+
+
+def _in(layer: Mapping[str, Setting], name: str) -> str:
+    setting = layer.get(name)
+    return "" if setting is None else str(setting.value).strip()
 
 
 def resolve(
@@ -239,11 +297,13 @@ def resolve(
     layers: Layers = _NOTHING_ELSE,
 ) -> Resolved:
     """Judge the command line of a mount; UserError with status USAGE for whatever is wrong."""
-    said = _Said(arguments.settings, environ, layers)
-    values, notes = _values(said)
     words = arguments.positional
+    settings = arguments.settings
     if len(words) == 2:
-        words = (_settled(words[0], values), words[1])
+        source, more = _settled(words[0])
+        words, settings = (source, words[1]), (*more, *settings)
+    said = _Said(settings, environ, layers)
+    values, notes = _values(said)
     store, bucket, prefix, mountpoint = _place(words, values)
     endpoint, region = _endpoint(store, values, said)
     _check_writing(values, mountpoint)
@@ -293,9 +353,10 @@ def resolve_bucket(
     All options of a mount are understood, so that its list can be given as it is. Only those that
     tell how to reach the bucket are in the result; the mount point is empty.
     """
-    said = _Said(settings, environ, layers)
+    source, more = _settled(source)
+    said = _Said((*more, *settings), environ, layers)
     values, notes = _values(said)
-    store, bucket, prefix = _bucket(_settled(source, values), values)
+    store, bucket, prefix = _bucket(source, values)
     endpoint, region = _endpoint(store, values, said)
     keys = _keys(values, said)
     requests: dict[str, Any] = {name: values[name] for name in _OF_REQUESTS}
@@ -312,10 +373,15 @@ def resolve_bucket(
     return Resolved(options, keys, (*notes, *said.warnings()), _origins(said))
 
 
+_ID = "oss_access_key_id"
 _SECRET = "oss_access_key_secret"
+_TOKEN = "oss_session_token"
+_SOURCES = ("ram_role", "credential_process", "credentials_file", "passwd_file", _SECRET)
+_ENVIRONMENT_ID = BY_NAME[_ID].environment
+_ENVIRONMENT_SECRET = BY_NAME[_SECRET].environment
 _NOT_FIELDS = frozenset(
     {
-        *("oss_bucket", "oss_access_key_id", "oss_access_key_secret", "passwd_file"),
+        *("oss_bucket", _ID, _SECRET, _TOKEN, "passwd_file"),
         *("credentials_file", "credential_process", "ram_role", "f", "d"),
     }
 )
@@ -355,7 +421,7 @@ def _unknown(name: str) -> str:
     if colon:
         named = f'"{before}:"' if before in BY_NAME else _HIDDEN
         return f"an option is NAME or NAME=VALUE, not {named}; keys: -o passwd_file=FILE"
-    near = difflib.get_close_matches(name.replace("-", "_"), BY_NAME, n=1)
+    near = difflib.get_close_matches(spelled(name), BY_NAME, n=1, cutoff=_NEAR)
     shown = f'"{name}"' if near or _NAME_OF_OPTION.fullmatch(name) else _HIDDEN
     hint = f"did you mean {near[0]}?" if near else "ossfs mount --help lists all"
     return f"unknown option {shown}; {hint}"
@@ -436,12 +502,10 @@ def _bucket(source: str, values: Mapping[str, Value]) -> tuple[str, str, str]:
     return store, bucket, prefix
 
 
-def _settled(source: str, values: dict[str, Value]) -> str:
-    """Take the endpoint out of oss://BUCKET.ENDPOINT/PREFIX, which counts if no other is given."""
+def _settled(source: str) -> tuple[str, tuple[Setting, ...]]:
+    """Take the endpoint out of oss://BUCKET.ENDPOINT/PREFIX; an option beside it wins."""
     source, endpoint = _without_endpoint(source)
-    if endpoint and not values["oss_endpoint"]:
-        values["oss_endpoint"] = BY_NAME["oss_endpoint"].read(endpoint)
-    return source
+    return source, (Setting("oss_endpoint", endpoint),) if endpoint else ()
 
 
 def _without_endpoint(source: str) -> tuple[str, str]:
@@ -509,14 +573,22 @@ def _check_sources(keys: KeySettings) -> None:
 def _keys(values: Mapping[str, Value], said: _Said) -> KeySettings:
     """Return what is said about the keys."""
     _check_passwd_file(said.typed("passwd_file"))
+    # What the command line names is meant, whatever a file says.
+    typed = any(said.typed(name) for name in _SOURCES)
+    sources = {
+        name: "" if typed and not said.typed(name) else str(values[name])
+        for name in ("passwd_file", "credentials_file", "credential_process", "ram_role")
+    }
+    key_id, key_secret, token = said.pair()
+    if typed and not said.typed(_SECRET):
+        key_secret = token = ""
     keys = KeySettings(
-        key_id=said.key("oss_access_key_id"),
-        key_secret=said.key(_SECRET),
-        passwd_file=str(values["passwd_file"]),
-        credentials_file=str(values["credentials_file"]),
-        credential_process=str(values["credential_process"]),
-        ram_role=str(values["ram_role"]),
+        key_id=key_id,
+        key_secret=key_secret,
+        token=token,
         anonymous=bool(values["anonymous"]),
+        from_file=said.keyed_below(),
+        **sources,
     )
     _check_anonymous(keys)
     _check_sources(keys)

@@ -39,6 +39,10 @@ class KeySettings:
     credential_process: str = ""
     ram_role: str = ""
     anonymous: bool = False
+    token: str = field(default="", repr=False)
+    """Of keys that are given as options."""
+    from_file: bool = False
+    """A file of options names them, so that reading it again may name others."""
 
 
 class Source(Protocol):

@@ -54,6 +54,10 @@ class Renewed:
     def get(self) -> Credentials:
         return self._credentials
 
+    def exchange(self, source: Source) -> None:
+        """Ask another source from now on; the keys at hand stay until it has given others."""
+        self._source = source
+
     def refresh(self) -> bool:
         """Ask the source; the keys at hand stay when it fails or has none but these."""
         try:

@@ -67,8 +67,8 @@ def find(
     key_secret = settings.key_secret or environ.get(KEY_SECRET, "").strip()
     if not key_id or not key_secret:
         raise UserError(_missing(key_id, key_secret), ExitStatus.CREDENTIALS)
-    token = None
-    if not settings.key_secret or key_id.startswith("STS."):
+    token = settings.token or None
+    if token is None and (not settings.key_secret or key_id.startswith("STS.")):
         token = environ.get(TOKEN, "").strip() or None
     return Given(check(Credentials(key_id, key_secret, token), "the access key"))
 

@@ -62,6 +62,12 @@ class Session:
             handshake.begin()
         except OSError as error:
             pyfuse3.close(unmount=True)
+            if self._given >= 0:
+                raise UserError(
+                    f"fuse_device_fd={self._given}: nobody has mounted it: mount(2) comes first "
+                    f"({error.strerror})",
+                    ExitStatus.FUSE,
+                ) from error
             reason = [error.strerror or str(error)]
             raise UserError(_refused(self.mountpoint, reason), ExitStatus.FUSE) from error
         self._handshake = handshake
@@ -82,6 +88,15 @@ class Session:
         """Leave the kernel and pyfuse3 alone; to be called at the session's first FORGET."""
         assert self._handshake is not None
         self._handshake.finish()
+
+    def covered(self) -> list[bytes]:
+        """Return the paths, from our root, that others have mounted something on."""
+        below = self.mountpoint.rstrip("/") + "/"
+        return [
+            os.fsencode(mount.point.removeprefix(below))
+            for mount in table()
+            if mount.point.startswith(below)
+        ]
 
     def mounted(self) -> Mount | None:
         """Return our mount if it is the topmost at its place, so that unmounting there means it."""

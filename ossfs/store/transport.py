@@ -40,6 +40,8 @@ from ossfs.store.resolver import Resolver, look_up, look_up_ipv4
 _PEEK_FROM = 32 * 1024
 """Expected body size from which the head is peeked at."""
 _MAX_IDLE_CONNECTIONS = 256
+_IP_BIND_ADDRESS_NO_PORT = 24
+"""linux/in.h; Python has no name for it before 3.12."""
 
 
 class Origin(NamedTuple):
@@ -368,6 +370,8 @@ class Transport:
                 connecting.settimeout(left / (len(addresses) - tried))
                 connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._bind:
+                    # A port for each peer, not one for all: else short connections use them up.
+                    connecting.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
                     connecting.bind((self._local(family, start), 0))
                 connecting.connect(address)
             except OSError as error:

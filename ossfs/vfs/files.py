@@ -138,8 +138,12 @@ class WritableFiles(FileSystem):
         return inode, handle
 
     def adopt(self, policy: Policy, write_policy: WritePolicy) -> None:
-        """Go by these from now on; the kernel's caches end as they were promised to."""
-        self._policy = policy
+        """Go by these from now on; the kernel's caches end as they were promised to.
+
+        So it may still remember absences when it is no longer to remember new ones.
+        """
+        remembered = policy.kernel_absence or self._policy.kernel_absence
+        self._policy = replace(policy, kernel_absence=remembered)
         self._writes = write_policy
 
     async def open_for(self, number: int, flags: int, *, direct: bool = False) -> int:

@@ -25,7 +25,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import Protocol
 
 import trio
@@ -139,6 +138,8 @@ class FileSystem:
         self._directories: dict[int, DirectoryHandle] = {}
         self._next_handle = 1
         self._told_unspeakable = False
+        self._pinned: set[int] = set()
+        """Inodes that the kernel was asked to forget."""
 
     # Names
 
@@ -235,30 +236,34 @@ class FileSystem:
             return 0.0  # what is written changes them
         return max(0.0, inode.deadline - self._clock.monotonic())
 
-    def surplus(self, threshold: int) -> list[tuple[int, bytes]]:
-        """Return names, by directory, for the kernel to forget: idle inodes beyond `threshold`.
+    def surplus(self, threshold: int, covered: Iterable[bytes] = ()) -> list[tuple[int, bytes]]:
+        """Return names, by directory, for the kernel to forget: idle files beyond `threshold`.
 
-        Files first, of these the ones that have been known longest.
+        Those that have been known longest, but not again what it has kept in spite of being asked.
+        Never a directory, which may be somebody's working directory, nor what is `covered`, by
+        paths from the root: the kernel would take away the mounts that others have there.
         """
         excess = len(self.inodes) - threshold
         if excess <= 0:
+            self._pinned.clear()
             return []
+        mounts = {self.inodes.root.at(path) for path in covered}
         idle = [
             inode
             for inode in self.inodes
-            if inode.parent is not None and inode.lookups and inode.opened is None
+            if inode.lookups
+            and inode.opened is None
+            and not isinstance(inode, Directory)
+            and inode.attached
+            and inode not in mounts
         ]
-        files = (inode for inode in idle if not isinstance(inode, Directory))
-        empty = (
-            inode
-            for inode in idle
-            if isinstance(inode, Directory) and not inode.children and not inode.listings
-        )
-        return [
-            (inode.parent.number, inode.name)
-            for inode in islice(chain(files, empty), excess)
-            if inode.parent is not None and inode.attached
-        ]
+        fresh = [inode for inode in idle if inode.number not in self._pinned]
+        asked = [inode for inode in idle if inode.number in self._pinned]
+        if len(fresh) < excess:
+            self._pinned.clear()
+        chosen = [*fresh, *asked][:excess]
+        self._pinned.update(inode.number for inode in chosen)
+        return [(inode.parent.number, inode.name) for inode in chosen if inode.parent is not None]
 
     def forget(self, counts: Iterable[tuple[int, int]]) -> None:
         """Take back the kernel's lookups: (inode number, count) pairs."""

@@ -46,6 +46,39 @@ def test_what_may_change_does_and_what_cannot_is_named(ossfs: Ossfs) -> None:
     bucket.delete_object("dir/new.txt")
 
 
+def test_keys_of_the_file_are_exchanged_with_it(ossfs: Ossfs) -> None:
+    conf = ossfs.directory / "my.conf"
+
+    def write(secret: str) -> None:
+        conf.write_text(
+            f"oss_access_key_id={ossfs.emulator.key_id}\noss_access_key_secret={secret}\n"
+            "attr_timeout=0\ntemp_dir=stage\n"
+        )
+        conf.chmod(0o600)
+
+    (ossfs.directory / "stage").mkdir()
+    write(ossfs.emulator.key_secret)
+    without = {"OSS_ACCESS_KEY_ID": None, "OSS_ACCESS_KEY_SECRET": None}
+    assert ossfs.mount("-c", "my.conf", **without).status == 0
+    assert os.stat(ossfs.point / "dir" / "file.txt").st_size == 6
+    write("a-secret-that-is-wrong")
+    assert "options read again: nothing changes" in hang_up(ossfs)
+    assert "cannot change" not in ossfs.log
+    with pytest.raises(PermissionError):
+        os.stat(ossfs.point / "dir" / "file.txt")
+    write(ossfs.emulator.key_secret)
+    hang_up(ossfs)
+    assert os.stat(ossfs.point / "dir" / "file.txt").st_size == 6
+    passwd = ossfs.directory / "passwd"
+    passwd.write_text(f"{ossfs.emulator.key_id}:another-that-is-wrong\n")
+    passwd.chmod(0o600)
+    conf.write_text(f"passwd_file={passwd}\nattr_timeout=0\ntemp_dir=stage\n")
+    hang_up(ossfs)
+    with pytest.raises(PermissionError):
+        os.stat(ossfs.point / "dir" / "file.txt")
+    assert "is-wrong" not in ossfs.log
+
+
 def test_a_mistake_in_the_file_changes_nothing(ossfs: Ossfs) -> None:
     conf = ossfs.directory / "my.conf"
     conf.write_text("attr_timeout=5\n")
@@ -108,17 +141,24 @@ def test_nothing_secret_is_kept_and_paths_are_absolute(
         "OSS_REGION": "cn-hangzhou",
         "HOME": "/root",
     }
-    kept = Again.of(asked, environ, "/real/m")
+    kept = Again.of(asked, environ, "/real/m", keyed=False)
     assert kept == Again(
         positional=("oss://b", "/real/m"),
         settings=(("conf", f"{tmp_path}/f"), ("temp_dir", f"{tmp_path}/t"), ("ro", None)),
         environ={"OSS_REGION": "cn-hangzhou"},
         foreground=False,
+        directory=str(tmp_path),
+        keyed=False,
     )
     assert kept.reads
-    told = '{"fs.oss.accessKeySecret": "hunter2", "fs.oss.retry.count": 3}'
-    kept = Again.of(scan(["oss://b", "m", "--pai", told]), {}, "/m")
+    told = (
+        '{"fs.oss.accessKeySecret": "hunter2", "fs.oss.retry.count": 3,'
+        ' "fs.jindo.args": "-ofs.oss.accessKeySecret=hunter2 -oro"}'
+    )
+    words = ["oss://b", "m", "--pai", told, "--oss-access-key-secret=hunter2", "--unheard=hunter2"]
+    kept = Again.of(scan(words), {}, "/m", keyed=False)
     assert "hunter2" not in repr(kept)
+    assert "-oro" in repr(kept)
     assert "retry" in repr(kept)
 
 

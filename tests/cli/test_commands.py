@@ -58,7 +58,9 @@ def test_without_a_command_the_help_is_an_error(ossfs: Ossfs) -> None:
 def test_the_configuration_survives_the_handover() -> None:
     options = MountOptions("bucket", "/mnt/\udcff", kernel_words=("noexec",), attr_timeout=1.5)
     source = Given(Credentials("id", "secret", "token"))
-    again = Again(("oss://b", "/m"), (("conf", "/f"), ("ro", None)), {"OSS_REGION": "x"}, True)
+    again = Again(
+        ("oss://b", "/m"), (("conf", "/f"), ("ro", None)), {"OSS_REGION": "x"}, True, "/d", False
+    )
     there, keys, said = handover.decode(handover.encode(options, source, again))
     assert there == options
     assert said == again

@@ -28,6 +28,7 @@ def launch(ossfs: Ossfs, program: str, *words: str) -> Reply:
         ("mount -attr_timeout=3 /m -f", "mount --dialect=ossfs2 --attr_timeout=3 /m -f"),
         ("mount --noreaddirplus --ro /m", "mount --dialect=ossfs2 --readdirplus=false --ro /m"),
         ("mount --no_symlink /m", "mount --dialect=ossfs2 --no_symlink /m"),
+        ("mount /m -o a=b,c", "mount --dialect=ossfs2 /m -o a=b,c"),
         ("mount --unheard /m", "mount --dialect=ossfs2 --unheard /m"),
         ("mount -h", "mount --dialect=ossfs2 --help"),
         ("b /m -o a=b,_netdev,c", "mount --dialect=ossfs2 -o a=b,_netdev,c -- b /m"),
@@ -53,7 +54,8 @@ def test_jindo_fuse_reads_its_configuration_where_it_always_lies(tmp_path: Path)
     (tmp_path / "jindosdk.cfg").write_text("")
     named = f"--conf={tmp_path}/jindosdk.cfg"
     assert of_jindo(["/m", "-f"], environ) == ["mount", "--dialect=jindofuse", named, "/m", "-f"]
-    assert named not in of_jindo(["/m", "-c", "/f"], environ)
+    for words in (["-c", "/f"], ["-oconf=/f"], ["-o", "ro,conf=/f"], ["--conf=/f"]):
+        assert named not in of_jindo(["/m", *words], environ)
     assert of_jindo(["--version"], {}) == ["--version"]
 
 

@@ -142,7 +142,7 @@ def test_fast_rw_closes_before_the_upload_is_over(
         os.close(file)
     finally:
         emulator.resume()
-    mounted.umount()
+    mounted.unmount()
     assert data.get_object("results").read() == bytes(1000)
 
 

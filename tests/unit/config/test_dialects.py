@@ -14,6 +14,7 @@ from ossfs.config.option import Dialect
 from ossfs.config.options import MountOptions
 from ossfs.config.pai import split_arguments
 from ossfs.config.validate import Host, Resolved, resolve
+from ossfs.credentials import Credentials, KeySettings, sources
 from ossfs.runtime.failure import ExitStatus, UserError
 
 HOST = Host(uid=0, gid=0, user_allow_other=False)
@@ -127,6 +128,64 @@ def test_a_uri_names_bucket_prefix_and_endpoint(
         assert made.oss_endpoint == endpoint
 
 
+def test_the_endpoint_of_a_uri_counts_as_typed_and_an_option_beside_it_more() -> None:
+    uri = "oss://bucket.oss-cn-beijing.aliyuncs.com/a"
+    asked = scan([uri, "/mnt"])
+    made = resolve(asked, {"OSS_ENDPOINT": "http://127.0.0.1:8"}, HOST).options
+    assert made.oss_endpoint == "https://oss-cn-beijing.aliyuncs.com"
+    assert resolved(ENDPOINT, source=uri).options.oss_endpoint == "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("key", "taken", "field", "value"),
+    [
+        ("fs.oss.read.readahead.buffer.size=524288", "1048576", "prefetch_chunk_size", 1 << 20),
+        ("fs.oss.flush.interval.millisecond=-5", "0", "flush_interval_ms", 0),
+        ("fs.oss.flush.interval.millisecond=5", "100", "flush_interval_ms", 100),
+        ("fs.oss.memory.pool.size.max.mb=64", "134217728", "total_mem_limit", 128 << 20),
+        ("fs.oss.timeout.millisecond=500", "1000", "oss_request_timeout_ms", 1000),
+        ("fs.oss.retry.count=1000", "100", "retry_count", 100),
+    ],
+)
+def test_what_jindofuse_takes_beyond_our_ranges_is_the_nearest_in_them(
+    key: str, taken: str, field: str, value: int
+) -> None:
+    found = resolved(ENDPOINT, "--dialect=jindofuse", f"-o{key}")
+    assert getattr(found.options, field) == value
+    (note,) = found.notes
+    assert note.startswith(f"{key} is taken for {taken}; legal: ")
+    assert "fs.oss.timeout.millisecond=x: not a whole number" in refusal(
+        "--dialect=jindofuse", "-ofs.oss.timeout.millisecond=x"
+    )
+
+
+def test_dashes_for_underscores_change_nothing() -> None:
+    made = options("--dialect=jindofuse", "--attr-timeout=3", "--jindo-attr-timeout=9")
+    assert times(made) == (9, 3, 60, 60)
+    assert options("--connect-timeout=300").connect_timeout_ms == 300_000
+
+
+def test_a_word_for_the_kernel_is_taken_back_by_what_counts_more(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("noexec\nnoatime\n")
+    assert options("-c", str(path), "-o", "exec").kernel_words == ("noatime",)
+    assert options("-c", str(path)).kernel_words == ("noexec", "noatime")
+
+
+def test_ossfs_1s_options_are_known() -> None:
+    found = resolved(
+        ENDPOINT,
+        *("-o", "multipart_size=20,stat_cache_expire=30,retries=2,readwrite_timeout=7"),
+        *("-o", "use_cache=/tmp/x,sigv4,max_stat_cache_size=5"),
+    )
+    made = found.options
+    assert (made.upload_buffer_size, made.attr_timeout) == (20 << 20, 30)
+    assert (made.retry_count, made.io_timeout_ms) == (2, 7_000)
+    assert [note.partition(" has no")[0] for note in found.notes] == [
+        *("use_cache", "max_stat_cache_size", "sigv4")
+    ]
+
+
 def test_oss_hdfs_is_refused_by_name() -> None:
     uri = "oss://bucket.cn-hangzhou.oss-dls.aliyuncs.com/"
     with pytest.raises(UserError, match="OSS-HDFS's, which is not served"):
@@ -163,6 +222,9 @@ def test_ossfs2_ignores_what_it_does_not_know_and_says_so() -> None:
             ["uri=oss://bucket-one/on-off", "ro"],
         ),
         ("-otemp_dir=/tmp/-old -oro", ["temp_dir=/tmp/-old", "ro"]),
+        ("-oattr_timeout=3,negative_timeout=0,ro", ["attr_timeout=3", "negative_timeout=0", "ro"]),
+        ("-oentry_timeout=0-orw-ouri=oss://b-od/", ["entry_timeout=0", "rw", "uri=oss://b-od/"]),
+        ("-obind_ips=1.1.1.1,2.2.2.2 -oro", ["bind_ips=1.1.1.1,2.2.2.2", "ro"]),
         ("-oatr_timeout=3 -oro", ["atr_timeout=3", "ro"]),
         ("", []),
     ],
@@ -207,10 +269,64 @@ def test_pais_jindo_options_are_jindofuses() -> None:
     assert "fs.jindo.fuse.pod.image.tag has no effect" in note
 
 
-def test_keys_may_stand_in_pais_json() -> None:
+def test_keys_may_stand_in_pais_json_and_whoever_can_read_them_is_said(tmp_path: Path) -> None:
     text = pai(fs__oss__accessKeyId="id", fs__oss__accessKeySecret="secret")
-    keys = resolved(ENDPOINT, "--pai", text).keys
-    assert (keys.key_id, keys.key_secret) == ("id", "secret")
+    path = tmp_path / "pai.json"
+    path.write_text(text)
+    for told, mode, warned in (
+        (text, 0o600, "the secret in the JSON of PAI on the command line"),
+        (str(path), 0o644, f"the secret in {path}; run chmod 600"),
+        (str(path), 0o600, ""),
+    ):
+        path.chmod(mode)
+        found = resolved(ENDPOINT, "--pai", told)
+        assert (found.keys.key_id, found.keys.key_secret) == ("id", "secret")
+        assert bool(found.notes) is bool(warned)
+        assert warned in "".join(found.notes)
+
+
+def keys_of(words: list[str], text: str, path: Path, **environ: str) -> KeySettings:
+    path.write_text(text)
+    asked = scan(["oss://bucket", "/mnt", ENDPOINT, "-c", str(path), *words])
+    return resolve(asked, environ, HOST, layers.gather(asked.settings)).keys
+
+
+def test_an_id_and_its_secret_come_from_one_place(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    pair = "oss_access_key_id=filed\noss_access_key_secret=filed-secret\n"
+    keys = keys_of([], pair, path, OSS_ACCESS_KEY_ID="stray")
+    assert (keys.key_id, keys.key_secret, keys.from_file) == ("filed", "filed-secret", True)
+    keys = keys_of([], pair, path, OSS_ACCESS_KEY_ID="env", OSS_ACCESS_KEY_SECRET="env-secret")
+    assert (keys.key_id, keys.key_secret, keys.from_file) == ("", "", False)
+    keys = keys_of(["--oss_access_key_id=typed"], pair, path)
+    assert (keys.key_id, keys.key_secret) == ("typed", "filed-secret")
+    keys = keys_of([], "oss_access_key_id=filed\n", path, OSS_ACCESS_KEY_SECRET="env-secret")
+    assert (keys.key_id, keys.key_secret, keys.from_file) == ("filed", "", False)
+
+
+@pytest.mark.parametrize(
+    "below", ["ram_role=role", "credentials_file=/f", "oss_access_key_secret=filed"]
+)
+def test_a_source_of_keys_that_is_typed_wins_over_any_of_a_file(tmp_path: Path, below: str) -> None:
+    keys = keys_of(["--passwd_file=/mine"], below + "\n", tmp_path / "f")
+    assert keys == KeySettings(passwd_file="/mine")
+    typed = ["--oss_access_key_id=id", "--oss_access_key_secret=typed"]
+    keys = keys_of(typed, below + "\n", tmp_path / "f")
+    assert keys == KeySettings(key_id="id", key_secret="typed")
+
+
+def test_a_token_goes_with_keys_that_are_options(tmp_path: Path) -> None:
+    text = "fs.oss.accessKeyId=STS.id\nfs.oss.accessKeySecret=s\nfs.oss.securityToken=t\n"
+    keys = keys_of([], text, tmp_path / "f")
+    assert sources.find(keys, "bucket", {}).fetch() == Credentials("STS.id", "s", "t")
+    assert "oss_session_token" not in repr(keys.token) + repr(keys)
+
+
+def test_the_pods_limit_gives_way_to_a_limit_of_its_own() -> None:
+    limit = {"fs.jindo.fuse.pod.mem.limit": "10Gi", "fs.oss.memory.pool.size.max.mb": "256"}
+    for fields in (limit, dict(reversed(limit.items()))):
+        made = options("--pai", json.dumps(fields))
+        assert made.total_mem_limit == 256 << 20
 
 
 def test_the_command_line_wins_over_pai_over_a_preset() -> None:

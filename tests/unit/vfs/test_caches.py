@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import trio
 
-from ossfs.tree.inodes import ROOT, Directory
+from ossfs.tree.inodes import ROOT
+from ossfs.vfs.files import WritePolicy
 from ossfs.vfs.filesystem import Policy
 from tests.support.core import core, run
 from tests.unit.vfs.support import late, refusal, start
@@ -128,20 +130,45 @@ def test_a_listing_without_nodes_leaves_no_inodes() -> None:
     run(main)
 
 
-def test_the_surplus_is_idle_files_first_then_empty_directories() -> None:
+def test_the_surplus_is_idle_files_that_nothing_is_mounted_on() -> None:
     async def main() -> None:
         async with core() as made:
-            for name in (b"a/file", b"b/file", b"c/"):
-                made.put(name, b"x" * (not name.endswith(b"/")))
-            files = [await made.walk(path) for path in (b"a/file", b"b/file")]
-            empty = await made.walk(b"c")
-            assert isinstance(empty, Directory)
+            for number in range(4):
+                made.put(b"dir/file-%d" % number, b"x")
+            files = [await made.walk(b"dir/file-%d" % number) for number in range(4)]
+            directory = files[0].parent
+            assert directory is not None
+            known = len(made.fs.inodes)
             handle = await made.fs.open(files[0].number)
-            parent = files[1].parent
-            assert parent is not None
-            assert made.fs.surplus(len(made.fs.inodes)) == []
-            assert made.fs.surplus(0) == [(parent.number, b"file"), (ROOT, b"c")]
-            assert made.fs.surplus(len(made.fs.inodes) - 1) == [(parent.number, b"file")]
+
+            def surplus(excess: int, *covered: bytes) -> list[bytes]:
+                names = made.fs.surplus(known - excess, covered)
+                assert {parent for parent, _ in names} <= {directory.number}
+                return [name for _, name in names]
+
+            assert surplus(0) == []
+            assert surplus(1, b"dir/file-1", b"elsewhere", b"dir") == [b"file-2"]
+            # It has not gone, so somebody holds it: another one's turn.
+            assert surplus(1, b"dir/file-1") == [b"file-3"]
+            assert surplus(1) == [b"file-1"]
+            assert surplus(9) == [b"file-1", b"file-2", b"file-3"]
             made.fs.close(handle)
+
+    run(main)
+
+
+def test_absences_that_the_kernel_may_remember_are_reckoned_with_ever_after() -> None:
+    """A create is no longer preceded by a lookup only because new absences are not remembered."""
+
+    async def main() -> None:
+        async with core(policy=Policy(attr_timeout=60, kernel_absence=True)) as made:
+            assert await refusal(made.fs.lookup(ROOT, b"new")) == errno.ENOENT
+            made.fs.adopt(Policy(attr_timeout=60), WritePolicy())
+            made.put(b"new", b"of another")
+            inode, handle = await made.fs.create(ROOT, b"new", os.O_WRONLY | os.O_APPEND)
+            await made.fs.write(handle, inode.size, b", and ours")
+            await made.fs.flush(handle)
+            await made.fs.release(handle)
+            assert inode.size == len(b"of another, and ours")
 
     run(main)
