@@ -53,7 +53,7 @@ class Again:
             ),
             environ={name: environ[name] for name in sorted(kept) if environ.get(name)},
             foreground=asked.foreground,
-            directory=os.getcwd(),
+            directory=_here(),
             keyed=keyed,
         )
 
@@ -87,6 +87,13 @@ class Again:
         if not value or option is None or option.kind not in _PATHS or value == SYSLOG:
             return setting
         return replace(setting, value=os.path.join(self.directory, os.path.expanduser(value)))
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"  # gone, so no path was relative to it
 
 
 def _secret(setting: Setting) -> bool:
