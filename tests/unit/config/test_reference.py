@@ -56,6 +56,7 @@ OSSFS2 = {
     "total_mem_limit": Documented("0", "256M 8GiB", "1M"),
     "rename_dir_limit": Documented("2000000", "1 2000000", "-1"),
     "enable_appendable_object": Documented("false", FLAG, "x"),
+    "appendable_object_autoswitch_threshold": Documented("0", "1M 5G", "6G"),
     "oss_request_timeout_ms": Documented("60000", "1000 900000", "999 900001"),
     "bind_ips": Documented("", "127.0.0.1,::1", "localhost"),
     "uid": Documented("", "0 1000", "-1 4294967296"),
@@ -236,8 +237,6 @@ UNSERVED = {
     "fs.oss.provider.format": "JSON",
 }
 """Refused with this value, which their programs take: to ignore it would be missed."""
-
-BESIDE = {"bucket", "oss_bucket", "oss_endpoint", "temp_dir"}
 
 
 def resolved(name: str, value: str, dialect: Dialect) -> Resolved:
