@@ -11,12 +11,14 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from ossfs.config import layers, pai
+from ossfs.config import layers
 from ossfs.config.arguments import CONF, MADE_OF, PAI, Arguments, Setting
 from ossfs.config.file import ConfigFile
 from ossfs.config.option import Group
 from ossfs.config.options import MountOptions
+from ossfs.config.pai import ARGUMENTS, split_arguments
 from ossfs.config.table import BY_NAME, TABLE, spelled
 from ossfs.config.validate import Host, resolve
 from ossfs.config.values import SYSLOG, Kind
@@ -112,16 +114,19 @@ def _known(setting: Setting) -> bool:
 
 
 def _without_secrets(told: str) -> str:
-    """Return a JSON of PAI, judged already, without its keys."""
-    fields = {
-        name: value for name, value in json.loads(told).items() if not _secret(Setting(name, None))
-    }
-    for name in pai.ARGUMENTS:
+    """Return a JSON of PAI, judged already, with empty keys: that they are there counts."""
+
+    def kept(name: str, value: Any) -> Any:
+        return "" if value is not None and _secret(Setting(name, None)) else value
+
+    fields = {name: kept(name, value) for name, value in json.loads(told).items()}
+    for name in ARGUMENTS:
         if name in fields:
+            pairs = [
+                (option, kept(option, value)) for option, value in split_arguments(fields[name])
+            ]
             fields[name] = ", ".join(
-                f"-o{option}" if value is None else f"-o{option}={value}"
-                for option, value in pai.split_arguments(fields[name])
-                if not _secret(Setting(option, None))
+                f"-o{option}" if value is None else f"-o{option}={value}" for option, value in pairs
             )
     return json.dumps(fields)
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from ossfs.cli import mounts
+from ossfs.config import pai
 from ossfs.config.again import Again
 from ossfs.config.arguments import scan
+from ossfs.config.option import Dialect
 from tests.cli.command import Ossfs, serving_processes
 from tests.support.mount import wait_until
 
@@ -159,6 +161,14 @@ def test_nothing_secret_is_kept_and_paths_are_absolute(
     kept = Again.of(scan(words), {}, "/m", keyed=False)
     assert "hunter2" not in repr(kept)
     assert "-oro" in repr(kept)
+    lone = Again.of(
+        scan(["oss://b", "m", "--pai", '{"fs.oss.accessKeySecret": "hunter2"}']),
+        {},
+        "/m",
+        keyed=False,
+    )
+    text = dict(lone.settings)["pai"]
+    assert pai.read(text or "")[1] is Dialect.JINDOFUSE  # whose defaults are others
     assert "retry" in repr(kept)
 
 
