@@ -355,7 +355,14 @@ class _Daemon:
         while True:
             await trio.sleep(self._options.inode_cache_eviction_interval_ms / 1000)
             threshold = self._options.inode_cache_eviction_threshold
-            names = filesystem.surplus(threshold, self._session.covered()) if threshold else []
+            if not threshold or len(filesystem.inodes) <= threshold:
+                continue
+            try:
+                covered = self._session.covered()
+            except (OSError, UserError) as error:
+                log.warning("no inodes are evicted: mount points cannot be told (%s)", error)
+                continue
+            names = filesystem.surplus(threshold, covered)
             if names:
                 log.debug("asking the kernel to forget %d inodes", len(names))
                 notifier.drop_names(names)

@@ -50,17 +50,17 @@ async def answer(snapshot: Callable[[], Mapping[str, Any]]) -> None:
                 log.debug("a question about statistics came to nothing: %s", error)
                 await trio.sleep(_PATIENCE_S)
                 continue
-            with connection, trio.move_on_after(_PATIENCE_S):
-                if _peer(connection)[1] in (_ROOT, os.geteuid()):
-                    await _send(connection, json.dumps(snapshot()).encode())
+            try:
+                with connection, trio.move_on_after(_PATIENCE_S):
+                    if _peer(connection)[1] in (_ROOT, os.geteuid()):
+                        await _send(connection, json.dumps(snapshot()).encode())
+            except OSError as error:
+                log.debug("whoever asked for statistics has gone: %s", error)
 
 
 async def _send(connection: trio.socket.SocketType, data: bytes) -> None:
-    try:
-        while data:
-            data = data[await connection.send(data) :]
-    except OSError as error:
-        log.debug("whoever asked for statistics has gone: %s", error)
+    while data:
+        data = data[await connection.send(data) :]
 
 
 def ask(pid: int) -> dict[str, Any]:
