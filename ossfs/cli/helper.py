@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ossfs.cli.main import main as run
-from ossfs.cli.terminal import complain
+from ossfs.cli.main import run_as
 from ossfs.config.arguments import quote, split_list
 from ossfs.runtime.failure import ExitStatus, UserError
 
@@ -52,19 +51,9 @@ def translated(words: Sequence[str]) -> list[str]:
     return ["check" if fake else "mount", *more, "--", *named]
 
 
-def main(words: Sequence[str]) -> None:
-    """Mount as mount(8) asks, and leave the process with a documented status."""
-    try:
-        asked = translated(words)
-    except UserError as error:
-        complain(error.message)
-        sys.exit(error.status)
-    run(asked)
-
-
 def _refuse(message: str) -> UserError:
     return UserError(message, ExitStatus.USAGE)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_as(translated, sys.argv[1:])

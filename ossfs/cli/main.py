@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -68,6 +68,16 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with a documented status."""
     open_standard_descriptors()
     sys.exit(status_of(words))
+
+
+def run_as(translated: Callable[[Sequence[str]], list[str]], words: Sequence[str]) -> None:
+    """Run what another program's words come to, and leave the process with a documented status."""
+    try:
+        asked = translated(words)
+    except UserError as error:
+        complain(error.message)
+        sys.exit(error.status)
+    main(asked)
 
 
 def status_of(words: Sequence[str] | None = None) -> int:

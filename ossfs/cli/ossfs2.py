@@ -19,10 +19,9 @@ import click
 
 from ossfs import __version__
 from ossfs.cli import helper
-from ossfs.cli.main import main as run
-from ossfs.cli.terminal import complain
+from ossfs.cli.main import run_as
 from ossfs.config.option import Option
-from ossfs.config.table import BY_NAME
+from ossfs.config.table import BY_NAME, spelled
 from ossfs.config.values import Kind
 from ossfs.runtime.failure import ExitStatus, UserError
 
@@ -84,7 +83,7 @@ def _option(text: str, rest: Iterator[str]) -> str:
 
 
 def _known(name: str) -> Option | None:
-    return BY_NAME.get(name) or BY_NAME.get(name.replace("-", "_"))
+    return BY_NAME.get(spelled(name))
 
 
 def _next(rest: Iterator[str], word: str) -> str:
@@ -105,12 +104,7 @@ def main(words: Sequence[str]) -> None:
         click.echo("Commit ID: none")
         click.echo(f"Build Time: none (Python {platform.python_version()})")
         return
-    try:
-        asked = translated(words)
-    except UserError as error:
-        complain(error.message)
-        sys.exit(error.status)
-    run(asked)
+    run_as(translated, words)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,8 @@ from ossfs.credentials import KeySettings
 from ossfs.runtime.bounded import PATIENCE_S, within
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.logs import SYSLOG, prepare_directory
-from ossfs.runtime.mount_table import Life, Mount, life_of
+from ossfs.runtime.mount_table import DEVICE, Life, Mount, life_of
 
-_FUSE_DEVICE = os.makedev(10, 229)
 _MOST_DEAD_MOUNTS = 16
 """Stacked on one directory; beyond that something else mounts as fast as we clean up."""
 
@@ -195,7 +194,7 @@ def check_device(fd: int) -> None:
             "whoever mounts",
             ExitStatus.USAGE,
         ) from None
-    if not (stat.S_ISCHR(found.st_mode) and found.st_rdev == _FUSE_DEVICE):
+    if not (stat.S_ISCHR(found.st_mode) and found.st_rdev == DEVICE):
         raise UserError(f"fuse_device_fd={fd} is no descriptor of /dev/fuse", ExitStatus.USAGE)
     os.set_inheritable(fd, True)
 

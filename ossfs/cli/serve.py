@@ -116,9 +116,6 @@ def _start_log(options: MountOptions, provider: CredentialsProvider) -> None:
         chosen = options.log_dir if options.log_dir in (logs.STDOUT, logs.SYSLOG) else None
         logs.configure(directory=chosen, level=options.log_level, secrets=secrets)
         return
-    if options.log_dir == logs.SYSLOG:
-        logs.configure(directory=logs.SYSLOG, level=options.log_level, secrets=secrets)
-        return
 
     def follow(fd: int) -> None:
         # What libfuse and a dying interpreter print on stderr belongs into the log as well.

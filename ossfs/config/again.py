@@ -21,9 +21,10 @@ from ossfs.config.options import MountOptions
 from ossfs.config.pai import ARGUMENTS, split_arguments
 from ossfs.config.table import BY_NAME, TABLE, spelled
 from ossfs.config.validate import Host, resolve
-from ossfs.config.values import SYSLOG, Kind
+from ossfs.config.values import Kind
 from ossfs.credentials import KeySettings
 from ossfs.runtime.failure import UserError
+from ossfs.runtime.logs import SYSLOG
 from ossfs.runtime.paths import absolute
 
 _PATHS = (Kind.PATH, Kind.LOG)

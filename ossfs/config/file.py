@@ -10,13 +10,11 @@ nothing. One file a mount, named by `-c FILE`, `--conf=FILE` or `-o conf=FILE`.
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 
 from ossfs.config.arguments import MADE_OF, Setting
 from ossfs.runtime.failure import ExitStatus, UserError
-from ossfs.runtime.textfile import read_text
+from ossfs.runtime.textfile import read_shared_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +32,8 @@ def read(path: str, label: str = "") -> ConfigFile:
 
     Its settings stand at a line of `path`, or at `label`.
     """
-    shared = False
-
-    def note(state: os.stat_result) -> None:
-        nonlocal shared
-        shared = bool(state.st_mode & (stat.S_IRGRP | stat.S_IROTH))
-
     try:
-        text = read_text(path, note)
+        text, shared = read_shared_text(path)
     except ValueError as reason:
         raise _refused(path, str(reason)) from None
     return ConfigFile(path, parse(path, text, label), shared)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 
 from ossfs.config import derive
 from ossfs.config.arguments import MADE_OF, Setting
@@ -22,7 +21,7 @@ from ossfs.config.table import BY_NAME, FOREIGN_KEYS, IGNORED_WORDS, KERNEL_WORD
 from ossfs.config.values import read_size
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.paths import absolute
-from ossfs.runtime.textfile import read_text
+from ossfs.runtime.textfile import read_shared_text
 
 INLINE = "the JSON of PAI on the command line"
 ARGUMENTS = {"fs.ossfs.args": Dialect.OSSFS, "fs.jindo.args": Dialect.JINDOFUSE}
@@ -45,15 +44,10 @@ only a known name tells."""
 def read(told: str) -> tuple[ConfigFile, Dialect]:
     """Return the settings of a JSON, or of the file that `told` names, and their dialect."""
     path, shared = "", True
-
-    def note(state: os.stat_result) -> None:
-        nonlocal shared
-        shared = bool(state.st_mode & (stat.S_IRGRP | stat.S_IROTH))
-
     if not told.lstrip().startswith("{"):
         path = absolute(os.path.expanduser(told))
         try:
-            told = read_text(path, note)
+            told, shared = read_shared_text(path)
         except ValueError as reason:
             raise _refused(f"{path}: {reason}") from None
     where = path or INLINE

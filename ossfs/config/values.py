@@ -15,12 +15,10 @@ from ipaddress import ip_address
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from ossfs.runtime.logs import SYSLOG
 from ossfs.runtime.paths import absolute
 
 Value: TypeAlias = str | int | float | bool
-
-SYSLOG = "syslog"
-"""As log_dir: the log goes to the system's."""
 
 MIB = 1024**2
 GIB = 1024**3

@@ -29,6 +29,8 @@ from collections.abc import Iterable
 
 import trio
 
+from ossfs.runtime.mount_table import DEVICE
+
 BACKGROUND = 256
 """Background requests the kernel may have in flight; they queue for our handlers anyway."""
 NOTHING = [(0, 0)]
@@ -36,8 +38,6 @@ NOTHING = [(0, 0)]
 speaks of an inode 0."""
 
 _PATIENCE_MS = 10_000
-_DEVICE = os.makedev(10, 229)
-"""/dev/fuse, by whatever name."""
 _MESSAGE = 1024 * 1024 + 4096
 """Room the kernel insists on for any request."""
 
@@ -128,7 +128,7 @@ def _devices() -> Iterable[int]:
     """Yield our descriptors of /dev/fuse."""
     for name in os.listdir("/proc/self/fd"):
         try:
-            if os.fstat(int(name)).st_rdev == _DEVICE:
+            if os.fstat(int(name)).st_rdev == DEVICE:
                 yield int(name)
         except OSError:
             continue  # the directory's own, closed by now

@@ -22,6 +22,8 @@ from ossfs.runtime.bounded import PATIENCE_S, within
 from ossfs.runtime.failure import ExitStatus, UserError
 
 FSTYPE = "fuse.ossfs"
+DEVICE = os.makedev(10, 229)
+"""Number of /dev/fuse, by whatever name."""
 SELF = "/proc/self/mountinfo"
 
 _MNT_DETACH = 2

@@ -38,3 +38,14 @@ def read_text(path: str, judge: Callable[[os.stat_result], None] = lambda state:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("it is not text") from None
+
+
+def read_shared_text(path: str) -> tuple[str, bool]:
+    """Return a file's text as `read_text`, and whether others than its owner may read it."""
+    shared = False
+
+    def note(state: os.stat_result) -> None:
+        nonlocal shared
+        shared = bool(state.st_mode & (stat.S_IRGRP | stat.S_IROTH))
+
+    return read_text(path, note), shared

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from ossfs.store.errors import DeadlineExceeded, Unavailable
@@ -26,16 +27,16 @@ class SocketAddress(NamedTuple):
     """As socket.connect takes it."""
 
 
-def look_up(host: str, port: int) -> Sequence[SocketAddress]:
-    """Ask the system's resolver; may block for long."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+def look_up(
+    host: str, port: int, kind: socket.AddressFamily = socket.AF_UNSPEC
+) -> Sequence[SocketAddress]:
+    """Ask the system's resolver for addresses of a kind; may block for long."""
+    found = socket.getaddrinfo(host, port, family=kind, type=socket.SOCK_STREAM)
     return [SocketAddress(family, tuple(address)) for family, _, _, _, address in found]
 
 
-def look_up_ipv4(host: str, port: int) -> Sequence[SocketAddress]:
-    """The same without IPv6."""
-    found = socket.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_STREAM)
-    return [SocketAddress(family, tuple(address)) for family, _, _, _, address in found]
+look_up_ipv4 = partial(look_up, kind=socket.AF_INET)
+"""The same without IPv6."""
 
 
 class Resolver:

@@ -259,10 +259,10 @@ class FileSystem:
         ]
         fresh = [inode for inode in idle if inode.number not in self._pinned]
         asked = [inode for inode in idle if inode.number in self._pinned]
-        if len(fresh) < excess:
-            self._pinned.clear()
         chosen = [*fresh, *asked][:excess]
-        self._pinned.update(inode.number for inode in chosen)
+        # Those that have gone meanwhile are nobody's any more; when all have been asked, anew.
+        kept = asked if len(fresh) >= excess else []
+        self._pinned = {inode.number for inode in (*kept, *chosen)}
         return [(inode.parent.number, inode.name) for inode in chosen if inode.parent is not None]
 
     def forget(self, counts: Iterable[tuple[int, int]]) -> None:

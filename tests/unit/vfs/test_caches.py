@@ -157,6 +157,23 @@ def test_the_surplus_is_idle_files_that_nothing_is_mounted_on() -> None:
     run(main)
 
 
+def test_what_the_kernel_has_forgotten_is_not_remembered_as_asked() -> None:
+    async def main() -> None:
+        async with core() as made:
+            for turn in range(20):
+                for number in range(10):
+                    made.put(b"file-%d-%d" % (turn, number), b"x")
+                    await made.fs.lookup(ROOT, b"file-%d-%d" % (turn, number))
+                names = made.fs.surplus(5)
+                for _, name in names:
+                    inode = made.fs.inodes.root.children[name]
+                    made.fs.forget([(inode.number, inode.lookups)])
+                assert len(made.fs.inodes) == 5
+                assert len(made.fs._pinned) <= len(names)
+
+    run(main)
+
+
 def test_absences_that_the_kernel_may_remember_are_reckoned_with_ever_after() -> None:
     """A create is no longer preceded by a lookup only because new absences are not remembered."""
 
