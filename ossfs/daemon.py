@@ -31,7 +31,7 @@ import pyfuse3
 import trio
 
 from ossfs import bucket, inquiry, policies
-from ossfs.config.derive import MEMORY_FLOOR, memory_limit
+from ossfs.config.derive import MEMORY_FLOOR, largest_memory_cache, memory_limit
 from ossfs.config.options import MountOptions
 from ossfs.config.values import show_size
 from ossfs.credentials import CredentialsProvider
@@ -41,8 +41,10 @@ from ossfs.fuse.notify import Notifier
 from ossfs.fuse.operations import Operations
 from ossfs.fuse.session import Session
 from ossfs.reading.content import Source
+from ossfs.reading.disk import DiskCache
 from ossfs.reading.pushing import Pusher
 from ossfs.reading.reader import Reading
+from ossfs.reading.retained import Retained
 from ossfs.runtime import machine
 from ossfs.runtime.blocks import BLOCK, BlockPool
 from ossfs.runtime.budget import Budget
@@ -54,6 +56,7 @@ from ossfs.store.api import Store
 from ossfs.store.client import StoreClient
 from ossfs.store.transfer import TransferPool
 from ossfs.vfs.names import WritableFileSystem
+from ossfs.vfs.warming import warm
 from ossfs.writing.context import Writing, WritingLimits
 from ossfs.writing.memory import Memory
 from ossfs.writing.modes import Modes
@@ -161,13 +164,14 @@ class _Daemon:
         self._prefix = options.oss_bucket_prefix.strip("/").encode()
         if self._prefix:
             self._prefix += b"/"
-        self._budget, self._pool = _reserve(options.total_mem_limit)
+        self._budget, self._pool = _reserve(options.total_mem_limit, options.memory_data_cache_size)
         self._budget.charge(IDLE_TASKS * TASK_BYTES)
         # Enough threads: a request that stands in line is late before it begins.
         self._threads = _spared_threads(max(options.prefetch_concurrency, THREADS))
         # Before anything is mounted: a directory that cannot be used is one line.
         self._staging = _stage(options)
         self._metrics = Metrics()
+        self._disk = _disk_cache(options, self._metrics, self._budget)
         self._started = trio.Event()
         self._session = Session(options.mountpoint, options.fuse_device_fd)
         self._serving = trio.CancelScope()
@@ -218,7 +222,7 @@ class _Daemon:
                     nursery.start_soon(self._session.shake_hands)
                     parts = _Parts(filesystem, operations, client)
                     watching.start_soon(self._watch_signals, signals, watching, parts)
-                    nursery.start_soon(inquiry.answer, partial(self._statistics, parts))
+                    nursery.start_soon(inquiry.answer, self._answers(parts))
                     nursery.start_soon(client.watch)
                     nursery.start_soon(self._renew_keys, client)
                     nursery.start_soon(self._sweep, filesystem)
@@ -226,6 +230,8 @@ class _Daemon:
                     nursery.start_soon(self._flush_now_and_then, filesystem)
                     nursery.start_soon(self._once_started)
                     nursery.start_soon(self._recover)
+                    if self._disk is not None:
+                        nursery.start_soon(self._disk.scan)
                     with self._serving:
                         await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=TASKS)
                         disconnected = not self._leaving
@@ -289,7 +295,9 @@ class _Daemon:
         )
         writes = policies.writes_of(options)
         policy = policies.policy_of(options, list_nodes=self._list_nodes)
-        source = Source(client, self._pool, nursery)
+        cache = options.memory_data_cache_size
+        retained = Retained(cache) if cache else None
+        source = Source(client, self._pool, nursery, self._disk, retained)
         self._reading = Reading(source, policies.limits_of(options), clock.monotonic)
         self._notifier = notifier
         self._budget.add_reclaimer(self._reading.reclaim)
@@ -506,6 +514,22 @@ class _Daemon:
             await self._notifier.closed()
         self._serving.cancel()
 
+    def _answers(self, parts: _Parts) -> Mapping[str, inquiry.Handler]:
+        """Return what this process tells and does for its user's commands."""
+
+        async def statistics(_: inquiry.Message, send: inquiry.Send) -> None:
+            await send(self._statistics(parts))
+
+        async def warmed(question: inquiry.Message, send: inquiry.Send) -> None:
+            if self._disk is None:
+                await send({"none": True})
+                return
+            source = self._reading.source
+            await warm(parts.filesystem, source, str(question["do"]), question["paths"], send)
+            await send({"disk_cache": self._disk.statistics()})
+
+        return {inquiry.STATISTICS: statistics, inquiry.WARM: warmed}
+
     def _statistics(self, parts: _Parts) -> Mapping[str, Any]:
         filesystem, client = parts.filesystem, parts.client
         return {
@@ -520,6 +544,7 @@ class _Daemon:
             "bytes_written": client.stats.bytes_written,
             "unsaved_files": len(filesystem.unsaved),
             "writes_waiting": self._writing.memory.waiting,
+            **({} if self._disk is None else {"disk_cache": self._disk.statistics()}),
             **self._metrics.snapshot(),
         }
 
@@ -571,15 +596,26 @@ def _spared_threads(wanted: int) -> int:
     return min(wanted, max(space // 16 // machine.THREAD_BYTES, LEAST_THREADS))
 
 
-def _reserve(total_mem_limit: int) -> tuple[Budget, BlockPool]:
+def _reserve(total_mem_limit: int, cache: int) -> tuple[Budget, BlockPool]:
     """Return the budget and the memory behind it; UserError where that cannot be had.
 
     An automatic limit makes do with less; a given one is refused, for it is what was asked.
     """
     limit = memory_limit(
-        total_mem_limit, machine.cgroup_limit(), machine.physical_memory(), machine.address_space()
+        total_mem_limit,
+        machine.cgroup_limit(),
+        machine.physical_memory(),
+        machine.address_space(),
+        cache,
     )
     while True:
+        if cache > largest_memory_cache(limit):
+            raise UserError(
+                f"memory_data_cache_size={show_size(cache)} leaves too little of total_mem_limit, "
+                f"which is {show_size(limit)}; at most {show_size(largest_memory_cache(limit))}, "
+                "or raise total_mem_limit",
+                ExitStatus.USAGE,
+            )
         budget = Budget(limit)
         try:
             return budget, BlockPool(budget)
@@ -607,6 +643,22 @@ def _stage(options: MountOptions) -> Staging | None:
         free_bytes=options.temp_dir_free_bytes,
         free_percent=options.temp_dir_free_percent,
         bucket=f"{options.bucket} {options.oss_endpoint}",
+    )
+
+
+def _disk_cache(options: MountOptions, metrics: Metrics, budget: Budget) -> DiskCache | None:
+    """Return the cache on disk, if the user gave it a place."""
+    if not options.disk_data_cache_dir or not options.disk_data_cache_size:
+        return None
+    return DiskCache(
+        options.disk_data_cache_dir,
+        size=options.disk_data_cache_size,
+        floor=options.disk_available_space,
+        largest=options.disk_data_cache_max_file_size,
+        bucket=f"{options.bucket} {options.oss_endpoint}",
+        metrics=metrics,
+        charge=budget.charge,
+        now=SystemClock().monotonic,
     )
 
 

@@ -14,6 +14,7 @@ LIVE = frozenset(
     {
         *("attr_timeout", "negative_timeout", "fuse_attr_timeout", "fuse_entry_timeout"),
         *("close_to_open", "auto_cache", "kernel_cache", "max_list_ret_count"),
+        *("kernel_readdir_cache_timeout", "max_inode_cache_count"),
         *("inode_cache_eviction_threshold", "inode_cache_eviction_interval_ms"),
         *("sync_upload", "ignore_fsync", "allow_rename_dir", "rename_dir_limit"),
         *("rename_dir_concurrency", "pread", "prefetch_concurrency"),
@@ -37,6 +38,8 @@ def policy_of(options: MountOptions, *, list_nodes: bool) -> Policy:
         close_to_open=options.close_to_open,
         list_nodes=list_nodes,
         list_size=options.max_list_ret_count,
+        listing_life=options.kernel_readdir_cache_timeout,
+        kept_inodes=options.max_inode_cache_count,
     )
 
 

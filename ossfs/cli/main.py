@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("ossfs.cli.check", "Judge options without mounting, and show what they come to."),
     "umount": ("ossfs.cli.umount", "Unmount, and wait until the serving process is gone."),
     "stats": ("ossfs.cli.stats", "Print what a mount has done: requests, bytes, memory, errors."),
+    "warm": ("ossfs.cli.warm", "Bring files to the disk cache before they are read."),
     "cleanup": ("ossfs.cli.cleanup", "Abort multipart uploads that were left unfinished."),
     "demo": ("ossfs.cli.demo", "Show it all at work on this machine, no account needed."),
     "emulator": ("ossfs.emulator.main", "Serve a directory as an OSS endpoint on loopback."),

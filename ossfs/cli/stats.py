@@ -22,7 +22,7 @@ def stats(mountpoint: str | None, pid: int | None, as_json: bool) -> None:
     """Print what the mount on MOUNTPOINT has done: requests, bytes, memory, errors."""
     if (mountpoint is None) == (pid is None):
         raise UserError("usage: ossfs stats MOUNTPOINT, or ossfs stats -p PID", ExitStatus.USAGE)
-    asked = pid if pid is not None else _server_of(mountpoint or "")
+    asked = pid if pid is not None else server_of(mountpoint or "")
     try:
         told = ask(asked)
     except OSError as error:
@@ -34,7 +34,8 @@ def stats(mountpoint: str | None, pid: int | None, as_json: bool) -> None:
         click.echo(f"{name:40} {value}")
 
 
-def _server_of(mountpoint: str) -> int:
+def server_of(mountpoint: str) -> int:
+    """Return the process that serves the mount on a path; UserError where there is none."""
     point = mounts.canonical(mountpoint)
     found = mounts.mount_at(point)
     if found is None or not found.ours:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from ossfs.config.option import Dialect, Group, Option, Stability
-from ossfs.config.values import GIB, MIB, Kind
+from ossfs.config.values import MIB, Kind
 
 _COUNT = 2.0**40
 
@@ -53,7 +53,7 @@ _TASKS = "requests are tasks of one thread; there is no pool of threads to size"
 _HDFS = "it belongs to OSS-HDFS, which is not served"
 _WINDOW = "reading ahead is sized by prefetch_chunk_size and prefetch_concurrency_per_file"
 _CRC = "uploads are always checked by CRC-64: it costs 0.05 s of CPU a GiB"
-_CACHE = "the disk cache is not there yet"
+_DISK = "threads read and write the disk cache, by ordinary calls"
 _METRICS = "the metrics page is not there yet; ossfs stats tells the same"
 _CORES = "threads are started as requests need them"
 
@@ -178,47 +178,13 @@ OF_OSSFS2: tuple[Option, ...] = (
     ),
     _ignored("async_task_limit", Kind.INTEGER, "1000", _TASKS),
     _ignored("hdfs_set_owner_on_create", Kind.FLAG, "false", _HDFS),
-    _ignored("libaio_vcpu_count", Kind.INTEGER, "4", _CACHE, low=1, high=64),
+    _ignored("disk_data_cache_io_engine", Kind.CHOICE, "psync", _DISK, choices=("psync", "libaio")),
+    _ignored("libaio_vcpu_count", Kind.INTEGER, "4", _DISK, low=1, high=64),
     _ignored(
         "metrics_ip",
         Kind.TEXT,
         "127.0.0.1",
         _METRICS,
-    ),
-    _later(
-        "max_inode_cache_count",
-        Kind.INTEGER,
-        "0",
-        "forgotten inodes are not kept yet; attr_timeout and readdirplus spare the same requests",
-    ),
-    _later(
-        "kernel_readdir_cache_timeout",
-        Kind.SECONDS,
-        "0",
-        "listings are not kept yet",
-    ),
-    _later(
-        "memory_data_cache_size",
-        Kind.SIZE,
-        "0",
-        "the kernel's page cache keeps what was read; there is no cache of our own yet",
-    ),
-    _later("disk_data_cache_dir", Kind.TEXT, "", _CACHE),
-    _later("disk_data_cache_size", Kind.SIZE, "0", _CACHE, low=GIB, zero="off"),
-    _later(
-        "disk_data_cache_io_engine",
-        Kind.CHOICE,
-        "psync",
-        _CACHE,
-        choices=("psync", "libaio"),
-    ),
-    _later("disk_available_space", Kind.SIZE, "1G", _CACHE),
-    _later(
-        "disk_data_cache_max_file_size",
-        Kind.SIZE,
-        "-1",
-        _CACHE,
-        minus_one="no limit",
     ),
     _later("metrics_port", Kind.INTEGER, "0", _METRICS, high=65535),
     _later(

@@ -16,21 +16,35 @@ MEMORY_CAP = 8 * GIB
 
 
 def memory_limit(
-    total_mem_limit: int, cgroup_limit: int | None, ram: int, address_space: int | None = None
+    total_mem_limit: int,
+    cgroup_limit: int | None,
+    ram: int,
+    address_space: int | None = None,
+    cache: int = 0,
 ) -> int:
     """Return the bytes all buffers and caches may take together.
 
     An explicit limit wins. Else half of what the process may use at all: the cgroup's limit
     where there is one (it may be above the RAM, then the RAM counts); of a limited address space
     a quarter, since it also holds code and the stacks of all threads. Never under the floor that
-    keeps one reader going, never above the cap.
+    keeps one reader going, never above the cap. What the user gives to memory_data_cache_size
+    (`cache`) comes on top, as far as three quarters of what there is.
     """
     if total_mem_limit:
         return total_mem_limit
     available = ram if cgroup_limit is None else min(cgroup_limit, ram)
     if address_space is not None:
         available = min(available, address_space // 2)
-    return min(max(available // 2, MEMORY_FLOOR), MEMORY_CAP)
+    usual = min(max(available // 2, MEMORY_FLOOR), MEMORY_CAP)
+    return max(usual, min(usual + cache, available * 3 // 4))
+
+
+def largest_memory_cache(limit: int) -> int:
+    """Return how much of the memory limit memory_data_cache_size may be.
+
+    A quarter, and what one reader and one writer need, stays for everything else.
+    """
+    return max(0, limit - max(limit // 4, 64 * MIB))
 
 
 def region_endpoint(region: str, store: str) -> str:

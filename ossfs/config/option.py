@@ -22,6 +22,7 @@ class Group(Enum):
     PERMISSIONS = "Ownership and permissions"
     METADATA = "Metadata caching"
     READING = "Reading"
+    CACHING = "Data caching"
     WRITING = "Writing"
     NAMES = "Names and metadata"
     MEMORY = "Memory"

@@ -45,6 +45,8 @@ class MountOptions:
     inode_cache_eviction_threshold: int = 0
     """0: never."""
     inode_cache_eviction_interval_ms: int = 30_000
+    max_inode_cache_count: int = 0
+    kernel_readdir_cache_timeout: float = 0.0
     auto_cache: bool = True
     kernel_cache: bool = False
     max_list_ret_count: int = 1000
@@ -63,6 +65,14 @@ class MountOptions:
     direct_io: bool = False
     read_ahead_kb: int = 8192
     """KiB of kernel readahead; 0 leaves the kernel's own and pushes pages instead."""
+    memory_data_cache_size: int = 0
+    """Bytes; 0: off."""
+    disk_data_cache_dir: str = ""
+    """Absolute path; empty, or size 0: no disk cache."""
+    disk_data_cache_size: int = 0
+    disk_available_space: int = 1024**3
+    disk_data_cache_max_file_size: int = -1
+    """Bytes; -1: no limit."""
     upload_buffer_size: int = 8 * 1024**2
     """Effective: whole MiB."""
     upload_concurrency: int = 64

@@ -297,8 +297,28 @@ ROWS: tuple[Option, ...] = (
         Group.METADATA,
         "How often that is looked at.",
         default="30000",
-        low=100,
+        low=10,
         high=3_600_000,
+    ),
+    Option(
+        "max_inode_cache_count",
+        Kind.INTEGER,
+        Group.METADATA,
+        "Names that the kernel has forgotten, or that were only listed with readdirplus=false, and "
+        "that are kept here until attr_timeout is over: looking at them again costs no request. "
+        "Some 450 bytes each.",
+        default="0",
+        high=2**31,
+        zero="none",
+    ),
+    Option(
+        "kernel_readdir_cache_timeout",
+        Kind.SECONDS,
+        Group.METADATA,
+        "How long a listing may be shown again without asking the bucket. Kept by this process, "
+        "not by the kernel; a change made here ends it at once.",
+        default="0",
+        high=YEAR_S,
     ),
     Option(
         "auto_cache",
@@ -389,6 +409,53 @@ ROWS: tuple[Option, ...] = (
         default="8192",
         low=0,
         high=131072,
+    ),
+    Option(
+        "memory_data_cache_size",
+        Kind.SIZE,
+        Group.CACHING,
+        "Memory for what has been read of open files, kept for all handles of a file until the "
+        "last is closed; out of total_mem_limit. For several processes that load one model, above "
+        "all with direct_io: each byte is fetched once.",
+        default="0",
+        low=MIB,
+        high=1024 * 1024 * GIB,
+        zero="off: the kernel's page cache keeps what was read",
+    ),
+    Option(
+        "disk_data_cache_dir",
+        Kind.PATH,
+        Group.CACHING,
+        "Directory on a local disk for what has been read, which is found there again after a "
+        "restart; the mount has it for itself. With disk_data_cache_size.",
+        default_note="none: nothing is kept on disk",
+    ),
+    Option(
+        "disk_data_cache_size",
+        Kind.SIZE,
+        Group.CACHING,
+        "How much may lie in disk_data_cache_dir; what was used longest ago goes first.",
+        default="0",
+        low=64 * MIB,
+        high=1024 * 1024 * GIB,
+        zero="off",
+    ),
+    Option(
+        "disk_available_space",
+        Kind.SIZE,
+        Group.CACHING,
+        "Space that the disk cache leaves free on its file system, whatever its size.",
+        default="1G",
+        high=1024 * 1024 * GIB,
+    ),
+    Option(
+        "disk_data_cache_max_file_size",
+        Kind.SIZE,
+        Group.CACHING,
+        "Larger files are not kept on disk.",
+        default="-1",
+        high=1024 * 1024 * GIB,
+        minus_one="no limit",
     ),
     Option(
         "upload_buffer_size",

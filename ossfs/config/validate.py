@@ -307,6 +307,10 @@ def resolve(
     store, bucket, prefix, mountpoint = _place(words, values)
     endpoint, region = _endpoint(store, values, said)
     _check_writing(values, mountpoint)
+    _check_outside("disk_data_cache_dir", str(values["disk_data_cache_dir"]), mountpoint)
+    given = [name for name in ("disk_data_cache_dir", "disk_data_cache_size") if values[name]]
+    if len(given) == 1:
+        notes.append(f"{given[0]} has no effect: a disk cache takes a directory and a size")
     if layers.dialect is Dialect.JINDOFUSE and not said.chosen("attr_timeout"):
         values["attr_timeout"] = derive.jindo_attr_timeout(float(values["fuse_attr_timeout"]))
     if values["close_to_open"] and not values["sync_upload"] and said.chosen("sync_upload"):
@@ -632,9 +636,14 @@ def _check_writing(values: Mapping[str, Value], mountpoint: str) -> None:
             "appendable_object_autoswitch_threshold does nothing alone; "
             "add enable_appendable_object or leave it out"
         )
+    _check_outside("temp_dir", directory, mountpoint)
+
+
+def _check_outside(option: str, directory: str, mountpoint: str) -> None:
+    """Refuse a directory that the mount itself would have to serve."""
     point = os.path.normpath(mountpoint)
     if directory and f"{directory}/".startswith(point.rstrip("/") + "/"):
-        raise _refuse(f"temp_dir={directory} lies inside the mount point; choose another directory")
+        raise _refuse(f"{option}={directory} lies inside the mount point; choose another directory")
 
 
 def _check_lacks(options: MountOptions) -> None:

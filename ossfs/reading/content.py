@@ -17,16 +17,21 @@ awaits, which is what the FUSE reply needs: it is sent before anything else can 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import trio
 
+from ossfs.reading.disk import DiskCache, Shelf
+from ossfs.reading.retained import Retained
 from ossfs.runtime.blocks import BLOCK, Block, BlockPool
 from ossfs.store.api import GetReply
 from ossfs.store.errors import Changed, NotFound, StoreError, Unavailable
 
 log = logging.getLogger(__name__)
+
+_TOUCHED = 4096
+"""Units of a content that are remembered for a random read."""
 
 
 class Fetcher(Protocol):
@@ -57,6 +62,7 @@ class Cell:
         "pins",
         "pushed",
         "ready",
+        "shelving",
         "size",
     )
 
@@ -68,6 +74,8 @@ class Cell:
         self.fetching = True
         self.linked = True
         self.pins = 0
+        self.shelving = False
+        """The disk cache is writing it: the memory stays though the cell may go."""
         self.pushed = False
         self.event: trio.Event | None = None
         self.error: StoreError | None = None
@@ -86,10 +94,20 @@ class Pending:
 class Source:
     """What all contents of a mount share: client, blocks, the nursery their GETs run in."""
 
-    def __init__(self, fetcher: Fetcher, pool: BlockPool, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        pool: BlockPool,
+        nursery: trio.Nursery,
+        disk: DiskCache | None = None,
+        retained: Retained | None = None,
+    ) -> None:
+        """`disk` and `retained` are the caches that the user asked for."""
         self.fetcher = fetcher
         self.pool = pool
         self.nursery = nursery
+        self.disk = disk
+        self.retained = retained
         self.token = trio.lowlevel.current_trio_token()
         self.prefetching = 0
         """Prefetch GETs under way, over all contents."""
@@ -102,6 +120,7 @@ class Content:
 
     __slots__ = (
         "_source",
+        "_touched",
         "arrived",
         "cells",
         "etag",
@@ -111,6 +130,7 @@ class Content:
         "prefetching",
         "pushes",
         "read_to",
+        "shelf",
         "size",
     )
 
@@ -120,6 +140,9 @@ class Content:
         self.key = key
         self.size = size
         self.etag = etag
+        self.shelf = self._find_shelf()
+        self._touched: set[int] = set()
+        """Units that a random read was in, where there is a disk cache."""
         self.cells: dict[int, Cell] = {}
         self.arrived: Callable[[], None] | None = None
         """Called on the loop when a GET that start() began is over."""
@@ -141,6 +164,24 @@ class Content:
         """Say whether units first..last are all here or on their way."""
         cells = self.cells
         return all(unit in cells for unit in range(first, last + 1))
+
+    def worth_whole(self, first: int, last: int) -> bool:
+        """Say whether units first..last, of which a random read wants a part, are to be had whole.
+
+        They are where something keeps them: memory, or the disk, which has them already or gets
+        them at the second look, so that a few looks in a large file are not a megabyte each.
+        """
+        if self._source.retained is not None:
+            return True
+        shelf, touched = self.shelf, self._touched
+        if shelf is None:
+            return False
+        units = range(first, last + 1)
+        whole = all(unit in touched or shelf.has(unit) for unit in units)
+        if len(touched) > _TOUCHED:
+            touched.clear()
+        touched.update(units)
+        return whole
 
     def start(self, first: int, count: int, *, prefetch: bool) -> int:
         """Begin one GET for up to `count` absent units from `first`; return how many it covers.
@@ -206,7 +247,7 @@ class Content:
         block = await pool.take(size)
         try:
             view = block.view[:size]
-            await self._fetch_into(offset, [view], None, False)
+            await self.fetch_into(offset, [view], None, False)
         finally:
             pool.give(block)
         return view
@@ -226,15 +267,23 @@ class Content:
         """Read the same bytes from another object from now on: the file was renamed."""
         self.key = key
         self.etag = etag
+        self.shelf = self._find_shelf()
 
     def consume(self, unit: int, cell: Cell, size: int) -> None:
-        """Note that `size` bytes went to the kernel; a cell wholly read is not kept.
-
-        The kernel keeps the pages, so nobody asks for them again.
-        """
+        """Note that `size` bytes went to the kernel; its pages keep what is wholly read."""
         cell.consumed += size
-        if cell.consumed >= cell.size and not self.kept:
+        if cell.consumed >= cell.size:
+            self.pass_by(unit, cell)
+
+    def pass_by(self, unit: int, cell: Cell) -> None:
+        """Note that a reader is through with a cell: it goes, unless somebody keeps such."""
+        if self.kept:
+            return
+        retained = self._source.retained
+        if retained is None:
             self.drop(unit)
+        else:
+            retained.add(self, unit, cell)
 
     def pin(self, cell: Cell) -> None:
         """Keep the cell's memory until unpin()."""
@@ -252,18 +301,27 @@ class Content:
         if cell is None:
             return 0
         cell.linked = False
+        if self._source.retained is not None:
+            self._source.retained.discard(cell)
         if not self.cells:
             self._source.contents.discard(self)
         return self._settle(cell)
 
+    def rest(self) -> None:
+        """Pass by every cell that is here and unpinned: nobody reads for the moment."""
+        for unit, cell in list(self.cells.items()):
+            if cell.ready and not cell.pins:
+                self.pass_by(unit, cell)
+
     def drop_idle(self) -> int:
-        """Forget every cell that is here and unpinned; return the bytes the budget got back."""
+        """Forget what rest() would pass by, but for what is kept; return the bytes freed."""
         if self.kept:
             return 0
+        retained = self._source.retained
         return sum(
             self.drop(unit)
             for unit, cell in list(self.cells.items())
-            if cell.ready and not cell.pins
+            if cell.ready and not cell.pins and (retained is None or cell not in retained)
         )
 
     def drop_all(self) -> None:
@@ -272,7 +330,7 @@ class Content:
             self.drop(unit)
 
     def _settle(self, cell: Cell) -> int:
-        if cell.linked or cell.fetching or cell.pins:
+        if cell.linked or cell.fetching or cell.pins or cell.shelving:
             return 0
         return self._source.pool.give(cell.block)
 
@@ -311,12 +369,20 @@ class Content:
                 token.run_sync_soon(cell.event.set)
 
         try:
-            await self._fetch_into(
-                first * BLOCK,
-                [cell.block.view[: cell.size] for cell in cells],
-                on_filled,
-                prefetch,
-            )
+            views = [cell.block.view[: cell.size] for cell in cells]
+            shelf = self.shelf
+            if shelf is None:
+                await self.fetch_into(first * BLOCK, views, on_filled, prefetch)
+                return
+            missing = await shelf.read(first, views, on_filled)
+            for start, stop in _runs(missing):
+
+                def filled(index: int, start: int = start) -> None:
+                    on_filled(start + index)
+
+                offset = (first + start) * BLOCK
+                await self.fetch_into(offset, views[start:stop], filled, prefetch)
+                self._keep_on_disk(shelf, first + start, cells[start:stop], views[start:stop])
         except StoreError as error:
             for cell in cells:
                 if not cell.ready:
@@ -333,13 +399,38 @@ class Content:
                     cell.event.set()
             self._source.pool.nudge()
 
-    async def _fetch_into(
+    def _keep_on_disk(
+        self, shelf: Shelf, first: int, cells: list[Cell], views: list[memoryview]
+    ) -> None:
+        """Have cells that have arrived written to the disk, while they are read."""
+        if not shelf.has_room(sum(map(len, views))):
+            return
+
+        async def write() -> None:
+            try:
+                await shelf.write(first, views)
+            finally:
+                for cell in cells:
+                    cell.shelving = False
+                    self._settle(cell)
+                self._source.pool.nudge()
+
+        for cell in cells:
+            cell.shelving = True
+        self._source.nursery.start_soon(write)
+
+    def _find_shelf(self) -> Shelf | None:
+        disk = self._source.disk
+        return None if disk is None else disk.shelf(self.key, self.etag, self.size)
+
+    async def fetch_into(
         self,
         offset: int,
         buffers: list[memoryview],
         on_filled: Callable[[int], None] | None,
         prefetch: bool,
     ) -> None:
+        """Fetch neighbouring bytes of this version into buffers, past the cells."""
         key, etag = self.key, self.etag
         try:
             await self._source.fetcher.get_range_into(
@@ -347,7 +438,7 @@ class Content:
             )
         except (Changed, NotFound) as error:
             if self.key != key or self.etag != etag:  # the same bytes, in another place since
-                await self._fetch_into(offset, buffers, on_filled, prefetch)
+                await self.fetch_into(offset, buffers, on_filled, prefetch)
                 return
             if isinstance(error, Changed):
                 self.failure = error
@@ -357,3 +448,16 @@ class Content:
         except Exception as error:
             log.exception("unexpected failure of a GET of %r", self.key)
             raise Unavailable("internal error while reading", key=self.key) from error
+
+
+def _runs(indexes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of each run of neighbours in ascending indexes."""
+    start = stop = -1
+    for index in indexes:
+        if index != stop:
+            if start >= 0:
+                yield start, stop
+            start = index
+        stop = index + 1
+    if start >= 0:
+        yield start, stop

@@ -85,7 +85,10 @@ class Reading:
 
     def reclaim(self, wanted: int) -> int:
         """Free up to `wanted` bytes of what was fetched ahead, longest quiet readers first."""
-        freed = 0
+        retained = self.source.retained
+        freed = retained.reclaim(wanted) if retained is not None else 0
+        if freed >= wanted:
+            return freed
         for reader in sorted(self.readers, key=lambda reader: reader.last_read):
             freed += reader.content.drop_idle()
             if freed >= wanted:
@@ -153,7 +156,9 @@ class Reader:
             return b""
         first, last = offset // BLOCK, (end - 1) // BLOCK
         sequential = self._note(offset, end, now)
-        if not self.whole and not sequential and not content.covers(first, last):
+        if not (
+            self.whole or sequential or content.covers(first, last)
+        ) and not content.worth_whole(first, last):
             return await content.exact(offset, end - offset)
         if self.whole:
             if first not in content.cells and first + 1 < content.units:
@@ -172,7 +177,7 @@ class Reader:
         """Give back what was fetched ahead; the next READ starts afresh."""
         self._close_window()
         self._run = 0
-        self.content.drop_idle()
+        self.content.rest()
 
     def close(self) -> None:
         """End the handle. The content's owner drops it with its last handle."""
@@ -282,7 +287,7 @@ class Reader:
         while self._behind < limit:
             cell = cells.get(self._behind)
             if cell is not None and not cell.pins:
-                self.content.drop(self._behind)
+                self.content.pass_by(self._behind, cell)
             self._behind += 1
 
     def _run_ahead(self, window: Window, unit: int) -> None:

@@ -11,6 +11,7 @@ is kept for as long as an answer older than it can still come, which the file sy
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ossfs.tree.inodes import Directory
@@ -28,7 +29,9 @@ class Asked(NamedTuple):
 class LocalChanges:
     """Names and the number of their last change."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[Directory, bytes], None]) -> None:
+        """`told(parent, name)` hears of every change at once."""
+        self._told = told
         self._changed: dict[tuple[int, bytes], int] = {}
         self.last = 0
         """Number of the last change."""
@@ -42,6 +45,7 @@ class LocalChanges:
         self._changed.pop((parent.number, name), None)
         self.last += 1
         self._changed[(parent.number, name)] = self.last
+        self._told(parent, name)
 
     def since(self, parent: Directory, name: bytes, asked: Asked) -> bool:
         """Say whether an answer asked for then may be older than our own last change."""

@@ -9,7 +9,8 @@ their name; they are refreshed in place.
 Invariants:
 - every inode that the kernel knows (lookups > 0) or somebody holds open is in the table;
 - an inode leaves the table when it has no lookups, no openers and no children, and takes
-  its name with it, so after the kernel has dropped its caches only the root is left;
+  its name with it, so after the kernel has dropped its caches only the root is left, and what
+  max_inode_cache_count keeps;
 - `parent.children[name] is inode` exactly while the inode is attached.
 
 An inode's number (st_ino) is made of its parent's, its name and its version, so that it
@@ -24,6 +25,7 @@ bytes (bench/tree.py): slots, shared deadlines, an ETag of 32 hex digits as 16 b
 from __future__ import annotations
 
 from binascii import unhexlify
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from fastcrc.crc64 import xz
@@ -165,6 +167,9 @@ class InodeTable:
         self._absences = absences
         self.root = Directory(ROOT, None, prefix)
         self._inodes: dict[int, Inode] = {ROOT: self.root}
+        self._kept: OrderedDict[Inode, None] = OrderedDict()
+        self.kept_most = 0
+        """max_inode_cache_count: how many inodes stay that nobody needs."""
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -175,6 +180,11 @@ class InodeTable:
     def __getitem__(self, number: int) -> Inode:
         """Return the inode; KeyError when the kernel names one that it has forgotten."""
         return self._inodes[number]
+
+    @property
+    def kept(self) -> int:
+        """Number of inodes that the kernel has forgotten and that are kept."""
+        return len(self._kept)
 
     def __iter__(self) -> Iterator[Inode]:
         return iter(self._inodes.values())
@@ -195,6 +205,7 @@ class InodeTable:
         old = children.get(name)
         children[name] = inode
         if old is not None:
+            self._kept.pop(old, None)
             self.release(old)
         return inode
 
@@ -203,6 +214,7 @@ class InodeTable:
         parent = inode.parent
         if parent is not None and parent.children.get(inode.name) is inode:
             del parent.children[inode.name]
+            self._kept.pop(inode, None)
             self.release(inode)
             self.release(parent)
 
@@ -218,6 +230,7 @@ class InodeTable:
         parent.children[name] = inode
         inode.parent, inode.name = parent, name
         if replaced is not None and replaced is not inode:
+            self._kept.pop(replaced, None)
             self.release(replaced)
         self.release(left)
 
@@ -234,7 +247,26 @@ class InodeTable:
         if inode is None or inode is self.root:
             return
         inode.lookups = max(0, inode.lookups - lookups)
-        self.release(inode)
+        self.retire(inode)
+
+    def retire(self, inode: Inode) -> None:
+        """Release an inode, or keep it for a while if the user wants that."""
+        if not self.kept_most or inode.lookups or inode is self.root or not inode.attached:
+            self.release(inode)
+            return
+        self._kept[inode] = None
+        self._kept.move_to_end(inode)
+        while len(self._kept) > self.kept_most:
+            self._let_go_oldest()
+
+    def drop_kept(self, now: float) -> None:
+        """Let those go that were kept longest and are no longer fresh."""
+        while self._kept and next(iter(self._kept)).deadline <= now:
+            self._let_go_oldest()
+
+    def _let_go_oldest(self) -> None:
+        oldest, _ = self._kept.popitem(last=False)
+        self.release(oldest)
 
     def release(self, inode: Inode) -> None:
         """Drop the inode from the table if nobody needs it, then its parent likewise."""
@@ -244,6 +276,7 @@ class InodeTable:
             and node is not self.root
             and not node.lookups
             and node.opened is None
+            and node not in self._kept
             and not (isinstance(node, Directory) and (node.children or node.listings))
         ):
             if self._inodes.pop(node.number, None) is None:

@@ -26,6 +26,7 @@ from ossfs.store.api import ListEntry, ListPage
 from ossfs.store.errors import StoreError
 from ossfs.tree.changes import Asked
 from ossfs.tree.names import PageNames
+from ossfs.tree.shared import PAGE_ENTRY
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,9 @@ START = 0
 _INDEXED = 180
 """Bytes a name costs in the dictionary beside its own length: entry, bytes object, int."""
 
-_PAGE_ENTRY = 500
-"""Bytes an entry of a page costs with its attributes (by tracemalloc, with a key of 50 bytes)."""
-
-PageSource = Callable[[bytes, bytes, str | None], Awaitable[ListPage]]
-"""(prefix, start_after, token) -> page; start_after and token exclude each other."""
+PageSource = Callable[[bytes, bytes, str | None], Awaitable[tuple[ListPage, Asked]]]
+"""(prefix, start_after, token) -> page, and when it was asked for; start_after and token exclude
+each other."""
 
 
 class Named(NamedTuple):
@@ -254,16 +253,16 @@ class Listing:
                     raise ahead.error
             else:
                 ahead.scope.cancel()
-        asked = self._fetching = self._now()
+        self._fetching = self._now()
         try:
-            return await self._source(self._prefix, start_after, token), asked
+            return await self._source(self._prefix, start_after, token)
         finally:
             self._fetching = None
 
     async def _fetch_ahead(self, ahead: _Ahead) -> None:
         try:
             with ahead.scope:
-                ahead.page = (await self._source(self._prefix, b"", ahead.token), ahead.asked)
+                ahead.page = await self._source(self._prefix, b"", ahead.token)
         except StoreError as error:
             ahead.error = error
         except Exception:
@@ -289,10 +288,10 @@ class Listing:
     def _account(self) -> None:
         held = self._told.held
         if self._page is not None:
-            held += _PAGE_ENTRY * len(self._page.names)
+            held += PAGE_ENTRY * len(self._page.names)
         if self._ahead is not None and self._ahead.page is not None:
             raw, _ = self._ahead.page
-            held += _PAGE_ENTRY * (len(raw.entries) + len(raw.prefixes))
+            held += PAGE_ENTRY * (len(raw.entries) + len(raw.prefixes))
         self._charge(held - self._held)
         self._held = held
 

@@ -144,6 +144,8 @@ class WritableFiles(FileSystem):
         """
         remembered = policy.kernel_absence or self._policy.kernel_absence
         self._policy = replace(policy, kernel_absence=remembered)
+        self.inodes.kept_most = policy.kept_inodes
+        self._shared.life = policy.listing_life
         self._writes = write_policy
 
     async def open_for(self, number: int, flags: int, *, direct: bool = False) -> int:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,7 @@ from ossfs.runtime.budget import Budget
 from ossfs.runtime.clock import Clock
 from ossfs.runtime.failure import FileSystemError
 from ossfs.runtime.metrics import Metrics
+from ossfs.runtime.single_flight import SingleFlight
 from ossfs.store.api import ListEntry, ListPage, ObjectInfo, ObjectType
 from ossfs.store.errors import Changed, NotFound, StoreError
 from ossfs.tree.absences import Absences
@@ -42,14 +43,16 @@ from ossfs.tree.changes import Asked, LocalChanges
 from ossfs.tree.inodes import Chosen, Directory, Inode, InodeTable, Symlink
 from ossfs.tree.listing import Listing, Named
 from ossfs.tree.names import KEY_MAX, NAME_MAX
+from ossfs.tree.shared import SharedListings
 from ossfs.vfs.kernel import KernelCaches
 from ossfs.vfs.moves import Moves
 from ossfs.vfs.opened import DirectoryHandle, FileHandle, OpenFile, writer_of
-from ossfs.vfs.single_flight import SingleFlight
 from ossfs.writing.api import read_time
 
 log = logging.getLogger(__name__)
 
+LISTINGS = 32 * 1024 * 1024
+"""Bytes that shared listings take at most."""
 DOUBT = 1.0
 """Seconds after which an open proves the attributes of a large object with its first GET."""
 
@@ -94,6 +97,10 @@ class Policy:
     """What is listed becomes an inode of the kernel (readdirplus)."""
     list_size: int = 1_000
     """Names asked for at once."""
+    listing_life: float = 0.0
+    """Seconds for which a listing may be shown again."""
+    kept_inodes: int = 0
+    """Inodes that stay when the kernel has forgotten them."""
 
 
 class FileSystem:
@@ -126,7 +133,10 @@ class FileSystem:
         self.inodes = InodeTable(prefix, self._absences if policy.absence_timeout > 0 else None)
         self.mounted_at = int(clock.wall())
         """What directories show as their mtime, seconds since the epoch."""
-        self._changes = LocalChanges()
+        self.inodes.kept_most = policy.kept_inodes
+        self._changes = LocalChanges(self._changed_here)
+        self._shared = SharedListings(self._asked, budget.charge, min(budget.limit // 16, LISTINGS))
+        self._shared.life = policy.listing_life
         self._moves = Moves()
         self._written: set[Inode] = set()
         """Inodes that have a writer."""
@@ -215,9 +225,12 @@ class FileSystem:
         for inode in self._unclaimed:
             self.inodes.release(inode)
         self._unclaimed.clear()
+        self.inodes.drop_kept(self._clock.monotonic())
+        self._shared.sweep()
         if self._changes:
             pages = [state.listing.asked.change for state in self._directories.values()]
-            self._changes.forget_until(min([self._changes.last, *pages, *self._asking]))
+            oldest = [self._changes.last, self._shared.oldest]
+            self._changes.forget_until(min([*oldest, *pages, *self._asking]))
 
     def fresh(self, inode: Inode) -> bool:
         """Say whether the inode's attributes may be used without asking the store."""
@@ -243,7 +256,7 @@ class FileSystem:
         Never a directory, which may be somebody's working directory, nor what is `covered`, by
         paths from the root: the kernel would take away the mounts that others have there.
         """
-        excess = len(self.inodes) - threshold
+        excess = len(self.inodes) - self.inodes.kept - threshold
         if excess <= 0:
             self._pinned.clear()
             return []
@@ -271,8 +284,15 @@ class FileSystem:
             self.inodes.forget(number, count)
 
     async def _resolved(self, parent: Directory, name: bytes) -> Inode:
-        """Ask the store what a name stands for, once for all who ask at the same time."""
-        return await self._flights.run((parent.number, name), lambda: self._resolve(parent, name))
+        """Ask the store what a name stands for, once for all who ask at the same time.
+
+        Where nothing is believed, not by a request that was under way before.
+        """
+        return await self._flights.run(
+            (parent.number, name),
+            lambda: self._resolve(parent, name),
+            fresh=not self._policy.attr_timeout,
+        )
 
     async def _resolve(self, parent: Directory, name: bytes) -> Inode:
         if len(parent.key) + len(name) > KEY_MAX:
@@ -429,7 +449,9 @@ class FileSystem:
         """Open a directory for listing; return the handle."""
         directory = self._directory(number)
 
-        async def source(prefix: bytes, start_after: bytes, token: str | None) -> ListPage:
+        async def source(
+            prefix: bytes, start_after: bytes, token: str | None
+        ) -> tuple[ListPage, Asked]:
             return await self._list_from(state, prefix, start_after, token)
 
         listing = Listing(
@@ -491,7 +513,7 @@ class FileSystem:
             if self._policy.list_nodes:
                 inode.lookups += 1
             else:
-                self.inodes.release(inode)
+                self.inodes.retire(inode)
 
     async def _there_now(self, directory: Directory, name: bytes) -> Inode | None:
         """Ask what a name stands for that a page may be too old to tell."""
@@ -506,20 +528,35 @@ class FileSystem:
         """End a listing."""
         state = self._directories.pop(handle)
         state.listing.close()
+        if state.walk is not None:
+            state.walk.leave()
         directory = state.inode
         directory.listings -= 1
         self.inodes.release(directory)
 
     async def _list_from(
         self, state: DirectoryHandle, prefix: bytes, start_after: bytes, token: str | None
-    ) -> ListPage:
+    ) -> tuple[ListPage, Asked]:
         """Return a page of the store with the files in it that are not in the bucket yet."""
         after = state.bounds.get(token, b"") if token is not None else start_after
         # One that is finished before the page comes may be neither in it nor unfinished any more.
+        # It ends the walk, so no page that is older than this is taken.
         unfinished = self._unfinished_in(state.inode)
-        page = await self._store.list_page(
-            prefix, start_after=start_after, token=token, max_keys=self._policy.list_size
-        )
+
+        def fetch() -> Awaitable[ListPage]:
+            return self._store.list_page(
+                prefix, start_after=start_after, token=token, max_keys=self._policy.list_size
+            )
+
+        if token is None and not start_after:
+            patience = self._policy.attr_timeout
+            state.walk = self._shared.begin(prefix, patience, state.walk)
+        walk = state.walk
+        if walk is None or start_after or walk.prefix != prefix:
+            asked = self._asked()
+            page = await fetch()
+        else:
+            page, asked = await walk.page(token, fetch)
         last = b""
         if page.next_token is not None:
             ends = [ends[-1:] for ends in (page.prefixes, [e.key for e in page.entries[-1:]])]
@@ -527,7 +564,7 @@ class FileSystem:
             state.bounds[page.next_token] = last
         unfinished |= self._unfinished_in(state.inode)
         if not unfinished:
-            return page
+            return page, asked
         there = {entry.key for entry in page.entries}
         new = [
             ListEntry(key, inode.size, 0, "")
@@ -537,7 +574,11 @@ class FileSystem:
             if key not in there and after < key and (not last or key <= last)
         ]
         entries = sorted([*page.entries, *new]) if new else page.entries
-        return ListPage(entries, page.prefixes, page.next_token)
+        return ListPage(entries, page.prefixes, page.next_token), asked
+
+    def _changed_here(self, parent: Directory, name: bytes) -> None:
+        if self._shared:
+            self._shared.changed(parent.key, name)
 
     def _unfinished_in(self, directory: Directory) -> set[Inode]:
         """Return the files in a directory that are not in the bucket as they are here."""
@@ -599,11 +640,28 @@ class FileSystem:
                 raise
         return handle
 
+    async def hold(self, number: int) -> tuple[int, Content]:
+        """Have a file's version in the bucket at hand, reading nothing; close() ends it.
+
+        Raises FileSystemError: EISDIR, ESTALE, EBUSY while the file is being written here.
+        """
+        inode = self._inode(number)
+        if isinstance(inode, Directory):
+            raise FileSystemError(errno.EISDIR)
+        if not inode.attached:
+            raise FileSystemError(errno.ESTALE)
+        if writer_of(inode) is not None:
+            raise FileSystemError(errno.EBUSY)
+        if not inode.etag:
+            await self.attributes(number)
+        handle, file = self._opened(inode, direct=False)
+        return handle, self._content(inode, file.opened)
+
     async def _ask_again(self, inode: Inode) -> None:
         """Make sure that the store has the version an inode stands for; ESTALE when it has not.
 
         Asked on our own: who joined a request that is under way could get an answer from before
-        the other's close.
+        the other's close, and who waited for the next could wait long.
         """
         parent, name = inode.parent, inode.name
         assert parent is not None

@@ -335,12 +335,14 @@ class WritableFileSystem(WritableFiles):
                 log.error("renaming %r to %r failed: %s", old, new, error)
                 self._doubt(source)
                 self._changes.note(parent, name)
+                self._shared.clear()
                 raise error.reason from None
             if not moved_all.moved:  # emptied elsewhere meanwhile
                 await self._mark(new, new=False)
             if target is not None:
                 self._detach(target)
             self._changes.note(parent, name)
+            self._shared.clear()
             self._moved(source, parent, name)
             source.marked = False
             self._doubt(source)

@@ -8,6 +8,7 @@ from ossfs.reading.content import Content
 from ossfs.reading.reader import Reader
 from ossfs.tree.inodes import Directory, Inode
 from ossfs.tree.listing import Listing
+from ossfs.tree.shared import Walk
 from ossfs.writing.api import Writer
 
 
@@ -47,12 +48,14 @@ class FileHandle:
 class DirectoryHandle:
     """One open directory."""
 
-    __slots__ = ("bounds", "inode", "listing", "started")
+    __slots__ = ("bounds", "inode", "listing", "started", "walk")
 
     def __init__(self, inode: Directory, listing: Listing) -> None:
         self.inode = inode
         self.listing = listing
         self.started = False
+        self.walk: Walk | None = None
+        """The pages it shares with others."""
         self.bounds: dict[str, bytes] = {}
         """Of each page's token the last key before it."""
 

@@ -15,7 +15,6 @@ a thread, one at a time for a stage.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -27,7 +26,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from zlib import crc32
 
-from ossfs.runtime.failure import ExitStatus, FileSystemError, UserError
+from ossfs.runtime.failure import FileSystemError
+from ossfs.runtime.lock import lock_directory
 
 log = logging.getLogger(__name__)
 
@@ -94,23 +94,7 @@ class Staging:
         self._clear()
 
     def _locked(self) -> int:
-        try:
-            lock = os.open(
-                os.path.join(self.directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-        except OSError as error:
-            raise self._unusable(error) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise UserError(
-                f"temp_dir: {self.directory} is in use by another mount; give each its own",
-                ExitStatus.USAGE,
-            ) from None
-        except OSError as error:
-            os.close(lock)
-            raise self._unusable(error) from None
+        lock = lock_directory("temp_dir", self.directory, LOCK)
         kind = _file_system(self.directory)
         if kind in _MEMORY_FILE_SYSTEMS:
             log.warning(
@@ -120,13 +104,6 @@ class Staging:
                 kind,
             )
         return lock
-
-    def _unusable(self, error: OSError) -> UserError:
-        return UserError(
-            f"temp_dir: {self.directory} cannot be used ({error.strerror}); give an existing "
-            "directory that the mounting user can write to",
-            ExitStatus.USAGE,
-        )
 
     def _clear(self) -> None:
         """Remove what a former daemon left without having promised it to anybody."""

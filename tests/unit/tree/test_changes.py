@@ -18,7 +18,7 @@ def directories() -> tuple[Directory, Directory]:
 
 def test_an_answer_asked_for_before_a_change_may_be_older_and_one_after_it_is_not() -> None:
     root, below = directories()
-    changes = LocalChanges()
+    changes = LocalChanges(lambda _parent, _name: None)
     assert not changes
     before = Asked(changes.last, 0.0)
     changes.note(root, b"f")
@@ -34,7 +34,7 @@ def test_an_answer_asked_for_before_a_change_may_be_older_and_one_after_it_is_no
 
 def test_what_no_answer_on_its_way_can_contradict_is_forgotten() -> None:
     root, _ = directories()
-    changes = LocalChanges()
+    changes = LocalChanges(lambda _parent, _name: None)
     for name in (b"a", b"b", b"a", b"c"):
         changes.note(root, name)
     changes.forget_until(2)
@@ -55,7 +55,7 @@ def test_an_answer_is_doubted_exactly_when_its_name_changed_after_it_was_asked_f
 ) -> None:
     """Against a model: names are numbers; answers are taken in any order, sweeps come between."""
     root, _ = directories()
-    changes = LocalChanges()
+    changes = LocalChanges(lambda _parent, _name: None)
     noted: list[int] = []
     asked: list[tuple[Asked, int]] = []
     for step, number in steps:

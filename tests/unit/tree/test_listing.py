@@ -44,15 +44,19 @@ class Bucket:
     def remove(self, key: bytes) -> None:
         self.store.delete(PREFIX + key, deadline=1e9)
 
-    async def page(self, prefix: bytes, start_after: bytes, token: str | None) -> ListPage:
+    async def page(
+        self, prefix: bytes, start_after: bytes, token: str | None
+    ) -> tuple[ListPage, Asked]:
         self.asked += 1
+        asked = now()
         await trio.lowlevel.checkpoint()
         if self.held is not None:
             await self.held.wait()
         self.fail()
-        return self.store.list_page(
+        page = self.store.list_page(
             prefix, start_after=start_after, token=token, max_keys=self.size, deadline=1e9
         )
+        return page, asked
 
     def charge(self, size: int) -> None:
         self.charged += size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from ossfs.vfs.single_flight import SingleFlight
+from ossfs.runtime.single_flight import SingleFlight
 from tests.support.core import run
 
 

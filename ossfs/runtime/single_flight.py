@@ -30,8 +30,13 @@ class SingleFlight(Generic[K, V]):
     def __init__(self) -> None:
         self._flights: dict[K, _Flight[V]] = {}
 
-    async def run(self, key: K, call: Callable[[], Awaitable[V]]) -> V:
-        """Return the outcome of `call`, or of the call under way for `key`."""
+    async def run(self, key: K, call: Callable[[], Awaitable[V]], *, fresh: bool = False) -> V:
+        """Return the outcome of `call`, or of the call under way for `key`.
+
+        `fresh`: only of one that begins from now on, which all who wait for it share.
+        """
+        if fresh and key in self._flights:
+            await self._flights[key].done.wait()
         while (flight := self._flights.get(key)) is not None:
             await flight.done.wait()
             if flight.error is not None:

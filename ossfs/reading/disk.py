@@ -1,0 +1,485 @@
+"""Chunks of objects on a local disk: a cache of what was read that outlives the mount.
+
+A chunk is one block of one version of one object. It is a file of its own, named by a digest of
+bucket, key, ETag and the block's number, so that nothing has to be remembered for it to be found
+again. Behind its bytes stands a trailer with their number, the chunk's name and a CRC-64 of all of
+that: what does not agree is a miss, and goes. A chunk is written to another name and renamed.
+
+The index holds the size of every chunk in the order of its last use, for the limit and for what has
+to give way; a file's time carries the order to the next mount, which scans the directory while it
+serves already. One mount has the directory at a time. A disk without room rests the writing for a
+while, one that fails ends the use of the cache: both are one warning, and no reader sees an error.
+
+The index belongs to the trio loop. The functions at the end run in threads; they know paths only.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from typing import TypeVar
+
+import trio
+from fastcrc.crc64 import xz
+
+from ossfs.runtime.lock import lock_directory, unusable
+from ossfs.runtime.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+LOCK = ".ossfs-cache.lock"
+FOLDER = "ossfs-chunks"
+THREADS = 8
+"""Jobs of the disk at once, reading and writing; each is the chunks of one GET."""
+BACKLOG = 64 * 1024 * 1024
+"""Bytes that may wait to be written; what comes beyond is not kept, so that no reader waits."""
+REST = 60.0
+"""Seconds until a disk without room is asked again."""
+INDEX_BYTES = 250
+"""What a chunk costs in the index (by tracemalloc: entry, node, name and number)."""
+LOOK_BYTES = 64 * 1024 * 1024
+"""Bytes written between two looks at how full the disk is."""
+
+_TRAILER = struct.Struct("<8sQ16sQ")
+"""Magic, bytes of data, name, CRC-64/XZ of the data and of the trailer up to here."""
+_MAGIC = b"ossfs-c1"
+_SUMMED = _TRAILER.size - 8
+_PAGE = 4096
+_CHUNK = re.compile(r"[0-9a-f]{30}")
+_UNFINISHED = re.compile(r"[0-9a-f]{30}\.new[0-9]+")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DiskCache:
+    """The chunks of one directory."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        size: int,
+        floor: int,
+        largest: int,
+        bucket: str,
+        metrics: Metrics,
+        charge: Callable[[int], None],
+        now: Callable[[], float],
+        statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
+    ) -> None:
+        """Take the directory; UserError when it cannot be used.
+
+        `size` bytes at most lie there, and `floor` of the disk stay free. Objects of more than
+        `largest` bytes are left alone (-1: of none). `bucket` names what the keys belong to;
+        `charge(±bytes)` counts the memory of the index.
+        """
+        self._lock = lock_directory("disk_data_cache_dir", directory, LOCK)
+        self._folder = os.path.join(directory, FOLDER)
+        try:
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            for shard in range(256):
+                os.makedirs(os.path.join(self._folder, f"{shard:02x}"), mode=0o700, exist_ok=True)
+        except OSError as error:
+            os.close(self._lock)
+            raise unusable("disk_data_cache_dir", directory, error) from None
+        self._size = size
+        self._floor = floor
+        self._largest = largest
+        self._bucket = bucket.encode()
+        self._metrics = metrics
+        self._charge = charge
+        self._now = now
+        self._statvfs = statvfs
+        self._index: OrderedDict[bytes, int] = OrderedDict()
+        self.scanned = trio.Event()
+        """The index has all that lies there."""
+        self._used = 0
+        """Bytes on the disk, those included that are being written."""
+        self._waiting = 0
+        """Bytes of the backlog."""
+        self._unlooked = 0
+        """Bytes that may be written before the disk is looked at again."""
+        self._rests_until = 0.0
+        self._off = False
+        self._threads = trio.CapacityLimiter(THREADS)
+        self._writes = 0
+
+    def statistics(self) -> dict[str, int | bool]:
+        """Return how much lies there."""
+        return {
+            "bytes": self._used,
+            "size": self._size,
+            "chunks": len(self._index),
+            "off": self._off,
+        }
+
+    def shelf(self, key: bytes, etag: str, size: int) -> Shelf | None:
+        """Return the place for an object's chunks, None where it has none."""
+        if self._off or not etag or (0 <= self._largest < size):
+            return None
+        stem = blake2b(digest_size=16)
+        for part in (self._bucket, key, etag.encode()):
+            stem.update(len(part).to_bytes(4, "little") + part)
+        return Shelf(self, stem)
+
+    def close(self) -> None:
+        """Let another mount have the directory."""
+        os.close(self._lock)
+
+    async def scan(self) -> None:
+        """Take note of what former mounts have left; what comes meanwhile is younger than that."""
+        try:
+            found = await self._in_thread(_scan, self._folder)
+        except OSError as error:
+            self._fail(error)
+            self.scanned.set()
+            return
+        for _, name, size in reversed(found):
+            if name not in self._index and not self._off:
+                self._insert(name, size)
+                self._index.move_to_end(name, last=False)
+                self._used += size
+        self.scanned.set()
+        log.debug("disk cache: %d chunks, %d MiB", len(self._index), self._used >> 20)
+        await self._remove(self._surplus(0))
+
+    # What shelves ask for
+
+    def may_have(self, name: bytes) -> bool:
+        """Say whether it is worth looking for a chunk."""
+        return not self._off and (name in self._index or not self.scanned.is_set())
+
+    def holds(self, name: bytes) -> bool:
+        """Say whether a chunk is there, as far as is known."""
+        return name in self._index
+
+    async def read(
+        self, names: Sequence[bytes], views: Sequence[memoryview], on_filled: Callable[[int], None]
+    ) -> list[int]:
+        """Fill views with their chunks; return the indexes of those that are not there.
+
+        `on_filled(index)` is called in a thread as each is filled. Never raises for the disk.
+        """
+        wanted = [
+            (index, self._path(name), name, view)
+            for index, (name, view) in enumerate(zip(names, views, strict=True))
+            if self.may_have(name)
+        ]
+        filled: set[int] = set()
+        if wanted:
+            damaged, error = await self._in_thread(_read_chunks, wanted, filled, on_filled)
+            for index, _, name, view in wanted:
+                if index in filled:
+                    self._metrics.count("disk_cache_read_bytes", len(view))
+                    if name in self._index:
+                        self._index.move_to_end(name)
+                elif error is None:
+                    self._drop(name)
+            if damaged:
+                self._metrics.count("disk_cache_damaged", len(damaged))
+                log.warning(
+                    "disk_data_cache_dir: %s was damaged; its bytes are fetched again", damaged[0]
+                )
+            if error is not None:
+                self._fail(error)
+        missing = [index for index in range(len(views)) if index not in filled]
+        self._metrics.count("disk_cache_missed_bytes", sum(len(views[index]) for index in missing))
+        return missing
+
+    def has_room(self, size: int) -> bool:
+        """Say whether `size` more bytes may wait to be written."""
+        if self._off or self._now() < self._rests_until:
+            return False
+        if self._waiting + size > BACKLOG:
+            self._metrics.count("disk_cache_unwritten_bytes", size)
+            return False
+        return True
+
+    async def write(self, names: Sequence[bytes], views: Sequence[memoryview]) -> bool:
+        """Keep chunks; say whether they are there now. Never raises for the disk."""
+        if self._off or self._now() < self._rests_until:
+            return False
+        sizes = [_on_disk(len(view)) for view in views]
+        total, waiting = sum(sizes), sum(map(len, views))
+        self._waiting += waiting
+        try:
+            victims = self._surplus(total)
+            if not self._fits(total, victims):
+                await self._remove(victims)
+                self._rest(OSError(errno.ENOSPC, "less is free than is to be left"))
+                return False
+            self._used += total
+            chunks = []
+            for name, view in zip(names, views, strict=True):
+                self._writes += 1
+                chunks.append((self._path(name), f".new{self._writes}", name, view))
+            error = await self._in_thread(_write_chunks, victims, chunks)
+            if self._off:
+                return False
+            self._used -= total
+            if error is not None:
+                if error.errno in _NO_ROOM:
+                    self._rest(error)
+                else:
+                    self._fail(error)
+                return False
+            for name, size in zip(names, sizes, strict=True):
+                self._drop(name)
+                self._insert(name, size)
+                self._used += size
+            self._metrics.count("disk_cache_written_bytes", waiting)
+            return True
+        finally:
+            self._waiting -= waiting
+
+    async def forget(self, names: Iterable[bytes]) -> None:
+        """Remove chunks that may be there."""
+        gone = []
+        for name in names:
+            if self.may_have(name):
+                self._drop(name)
+                gone.append(self._path(name))
+        await self._remove(gone)
+
+    # The index
+
+    def _insert(self, name: bytes, size: int) -> None:
+        self._index[name] = size
+        self._charge(INDEX_BYTES)
+
+    def _drop(self, name: bytes) -> None:
+        size = self._index.pop(name, None)
+        if size is not None:
+            self._used -= size
+            self._charge(-INDEX_BYTES)
+
+    def _fits(self, size: int, victims: list[str]) -> bool:
+        """Say whether `size` more bytes may be written once the victims have gone.
+
+        Where the disk is fuller than it may be, more victims are added.
+        """
+        if size > self._unlooked:
+            try:
+                disk = self._statvfs(self._folder)
+            except OSError as error:
+                self._fail(error)
+                return False
+            room = disk.f_bavail * disk.f_frsize - self._floor
+            while room < size and self._index:
+                room += next(iter(self._index.values()))
+                victims.append(self._pop_oldest())
+            if room < size:
+                return False
+            self._unlooked = min(room, size + LOOK_BYTES)
+        self._unlooked -= size
+        return self._used + size <= self._size
+
+    def _surplus(self, size: int) -> list[str]:
+        """Return the paths of what was used longest ago and must go for `size` more bytes."""
+        victims = []
+        while self._used + size > self._size and self._index:
+            victims.append(self._pop_oldest())
+        return victims
+
+    def _pop_oldest(self) -> str:
+        name = next(iter(self._index))
+        self._drop(name)
+        self._metrics.count("disk_cache_evicted")
+        return self._path(name)
+
+    def _path(self, name: bytes) -> str:
+        text = name.hex()
+        return f"{self._folder}/{text[:2]}/{text[2:]}"
+
+    async def _remove(self, paths: list[str]) -> None:
+        if paths:
+            error = await self._in_thread(_write_chunks, paths, [])
+            if error is not None:
+                self._fail(error)
+
+    async def _in_thread(self, call: Callable[..., _Result], *arguments: object) -> _Result:
+        # Never abandoned: the thread has memory that somebody else would get meanwhile.
+        return await trio.to_thread.run_sync(call, *arguments, limiter=self._threads)
+
+    # Trouble
+
+    def _rest(self, error: OSError) -> None:
+        """Leave a disk without room alone for a while; what is there can still be read."""
+        if self._off or self._now() < self._rests_until:
+            return
+        self._rests_until = self._now() + REST
+        self._unlooked = 0
+        log.warning(
+            "disk_data_cache_dir: nothing is kept for now (%s); see disk_data_cache_size and "
+            "disk_available_space",
+            error.strerror,
+        )
+
+    def _fail(self, error: OSError) -> None:
+        """Do without the cache from now on."""
+        if self._off:
+            return
+        self._off = True
+        self._charge(-INDEX_BYTES * len(self._index))
+        self._index.clear()
+        self._used = 0
+        log.warning(
+            "disk_data_cache_dir: the cache is off until the next mount: %s",
+            error.strerror or error,
+        )
+
+
+class Shelf:
+    """The chunks of one version of one object."""
+
+    __slots__ = ("_disk", "_stem")
+
+    def __init__(self, disk: DiskCache, stem: blake2b) -> None:
+        self._disk = disk
+        self._stem = stem
+
+    def _name(self, unit: int) -> bytes:
+        name = self._stem.copy()
+        name.update(unit.to_bytes(8, "little"))
+        return name.digest()
+
+    def has(self, unit: int) -> bool:
+        """Say whether a unit is worth looking for here."""
+        return self._disk.may_have(self._name(unit))
+
+    def holds(self, unit: int) -> bool:
+        """Say whether a unit is here, as far as is known."""
+        return self._disk.holds(self._name(unit))
+
+    async def read(
+        self, first: int, views: Sequence[memoryview], on_filled: Callable[[int], None]
+    ) -> list[int]:
+        """Fill views with the units from `first` on; return the indexes of what is not here."""
+        names = [self._name(first + index) for index in range(len(views))]
+        return await self._disk.read(names, views, on_filled)
+
+    def has_room(self, size: int) -> bool:
+        """Say whether `size` bytes can be kept without anybody's waiting for the disk."""
+        return self._disk.has_room(size)
+
+    async def write(self, first: int, views: Sequence[memoryview]) -> bool:
+        """Keep the units from `first` on; say whether they are here now."""
+        names = [self._name(first + index) for index in range(len(views))]
+        return await self._disk.write(names, views)
+
+    async def forget(self, units: int) -> None:
+        """Remove what is here of the first `units` units."""
+        await self._disk.forget(self._name(unit) for unit in range(units))
+
+
+# In threads
+
+
+def _on_disk(size: int) -> int:
+    """Return what a chunk of `size` bytes takes of the disk."""
+    return -(-(size + _TRAILER.size) // _PAGE) * _PAGE
+
+
+def _sum_of(data: memoryview, head: bytes) -> int:
+    return int(xz(head, xz(data)))
+
+
+def _read_chunks(
+    wanted: Sequence[tuple[int, str, bytes, memoryview]],
+    filled: set[int],
+    on_filled: Callable[[int], None],
+) -> tuple[list[str], OSError | None]:
+    """Read chunks into their views; return the paths of damaged ones, and why it broke off."""
+    damaged = []
+    for index, path, name, view in wanted:
+        try:
+            whole = _read_chunk(path, name, view)
+            if whole:
+                filled.add(index)
+                on_filled(index)
+            else:
+                damaged.append(path)
+                os.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return damaged, error
+    return damaged, None
+
+
+def _read_chunk(path: str, name: bytes, view: memoryview) -> bool:
+    """Read a chunk; False where it is not what was written."""
+    trailer = bytearray(_TRAILER.size)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        size = os.preadv(file, [view, trailer], 0)
+        if size != len(view) + _TRAILER.size:
+            return False
+        magic, length, written, checksum = _TRAILER.unpack(trailer)
+        if (magic, length, written) != (_MAGIC, len(view), name):
+            return False
+        if _sum_of(view, bytes(trailer[:_SUMMED])) != checksum:
+            return False
+        os.utime(file)
+        return True
+    finally:
+        os.close(file)
+
+
+def _write_chunks(
+    victims: Iterable[str], chunks: Iterable[tuple[str, str, bytes, memoryview]]
+) -> OSError | None:
+    """Remove some chunks and write others; return what went wrong."""
+    try:
+        for path in victims:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        for path, suffix, name, view in chunks:
+            _write_chunk(path, path + suffix, name, view)
+    except OSError as error:
+        return error
+    return None
+
+
+def _write_chunk(path: str, new: str, name: bytes, view: memoryview) -> None:
+    head = _TRAILER.pack(_MAGIC, len(view), name, 0)[:_SUMMED]
+    trailer = head + _sum_of(view, head).to_bytes(8, "little")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        file = os.open(new, flags, 0o600)
+        try:
+            if os.writev(file, [view, trailer]) != len(view) + len(trailer):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(file)
+        os.rename(new, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+def _scan(folder: str) -> list[tuple[int, bytes, int]]:
+    """Return (time of last use, name, bytes on disk) of every chunk, the oldest first."""
+    found = []
+    for shard in range(256):
+        with os.scandir(f"{folder}/{shard:02x}") as entries:
+            for entry in entries:
+                if _CHUNK.fullmatch(entry.name):
+                    with suppress(FileNotFoundError):
+                        about = entry.stat(follow_symlinks=False)
+                        name = bytes.fromhex(f"{shard:02x}{entry.name}")
+                        found.append((about.st_mtime_ns, name, -(-about.st_size // _PAGE) * _PAGE))
+                elif _UNFINISHED.fullmatch(entry.name):
+                    with suppress(FileNotFoundError):
+                        os.unlink(entry.path)
+    found.sort()
+    return found
