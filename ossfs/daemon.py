@@ -248,6 +248,8 @@ class _Daemon:
                         nursery.cancel_scope.cancel()
         finally:
             notifier.close()  # where nothing was mounted
+            if self._disk is not None:
+                self._disk.close()
             with trio.CancelScope(shield=True):
                 await transfer.aclose()
 
@@ -658,6 +660,7 @@ def _disk_cache(options: MountOptions, metrics: Metrics, budget: Budget) -> Disk
         bucket=f"{options.bucket} {options.oss_endpoint}",
         metrics=metrics,
         charge=budget.charge,
+        most=budget.limit // 8,
         now=SystemClock().monotonic,
     )
 

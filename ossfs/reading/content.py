@@ -80,6 +80,11 @@ class Cell:
         self.event: trio.Event | None = None
         self.error: StoreError | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Dropped now, its memory is free at once."""
+        return not (self.fetching or self.pins or self.shelving)
+
 
 class Pending:
     """Batches of pages that the kernel is being handed."""
@@ -165,11 +170,12 @@ class Content:
         cells = self.cells
         return all(unit in cells for unit in range(first, last + 1))
 
-    def worth_whole(self, first: int, last: int) -> bool:
-        """Say whether units first..last, of which a random read wants a part, are to be had whole.
+    def worth_whole(self, first: int, last: int, size: int) -> bool:
+        """Say whether units first..last, of which a random read wants `size` bytes, are had whole.
 
         They are where something keeps them: memory, or the disk, which has them already or gets
-        them at the second look, so that a few looks in a large file are not a megabyte each.
+        them where most is wanted or at the second look, so that a few looks in a large file are not
+        a megabyte each.
         """
         if self._source.retained is not None:
             return True
@@ -177,7 +183,9 @@ class Content:
         if shelf is None:
             return False
         units = range(first, last + 1)
-        whole = all(unit in touched or shelf.has(unit) for unit in units)
+        whole = size * 2 >= len(units) * BLOCK or all(
+            unit in touched or shelf.holds(unit) for unit in units
+        )
         if len(touched) > _TOUCHED:
             touched.clear()
         touched.update(units)
@@ -258,10 +266,12 @@ class Content:
             return
         self.kept = True
         try:
-            await self.cell(0)
+            cell = await self.cell(0)
         except BaseException:
             self.kept = False
             raise
+        if self._source.retained is not None:
+            self._source.retained.discard(cell)
 
     def moved(self, key: bytes, etag: str) -> None:
         """Read the same bytes from another object from now on: the file was renamed."""
@@ -269,15 +279,18 @@ class Content:
         self.etag = etag
         self.shelf = self._find_shelf()
 
-    def consume(self, unit: int, cell: Cell, size: int) -> None:
-        """Note that `size` bytes went to the kernel; its pages keep what is wholly read."""
+    def consume(self, unit: int, cell: Cell, size: int, *, alone: bool = False) -> None:
+        """Note that `size` bytes went to the kernel; its pages keep what is wholly read.
+
+        `alone`: the READ is of no sequence, so the rest may never be read.
+        """
         cell.consumed += size
-        if cell.consumed >= cell.size:
+        if cell.consumed >= cell.size or (alone and self._source.retained is not None):
             self.pass_by(unit, cell)
 
     def pass_by(self, unit: int, cell: Cell) -> None:
         """Note that a reader is through with a cell: it goes, unless somebody keeps such."""
-        if self.kept:
+        if self.kept or not cell.linked:
             return
         retained = self._source.retained
         if retained is None:
@@ -309,8 +322,9 @@ class Content:
 
     def rest(self) -> None:
         """Pass by every cell that is here and unpinned: nobody reads for the moment."""
+        retained = self._source.retained
         for unit, cell in list(self.cells.items()):
-            if cell.ready and not cell.pins:
+            if cell.ready and not cell.pins and (retained is None or cell not in retained):
                 self.pass_by(unit, cell)
 
     def drop_idle(self) -> int:
@@ -321,7 +335,7 @@ class Content:
         return sum(
             self.drop(unit)
             for unit, cell in list(self.cells.items())
-            if cell.ready and not cell.pins and (retained is None or cell not in retained)
+            if cell.ready and cell.idle and (retained is None or cell not in retained)
         )
 
     def drop_all(self) -> None:

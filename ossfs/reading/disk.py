@@ -16,9 +16,11 @@ The index belongs to the trio loop. The functions at the end run in threads; the
 from __future__ import annotations
 
 import errno
+import heapq
 import logging
 import os
 import re
+import secrets
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -54,9 +56,16 @@ _TRAILER = struct.Struct("<8sQ16sQ")
 _MAGIC = b"ossfs-c1"
 _SUMMED = _TRAILER.size - 8
 _PAGE = 4096
+_AT_ONCE = 5_000
+"""Entries of a scan that are taken in before others may run."""
+_TOLD = 10
 _CHUNK = re.compile(r"[0-9a-f]{30}")
-_UNFINISHED = re.compile(r"[0-9a-f]{30}\.new[0-9]+")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_UNFINISHED = re.compile(r"[0-9a-f]{30}\.new([0-9a-f]+)")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+class _NoThread(Exception):
+    """Not one more thread can be had."""
 
 
 class DiskCache:
@@ -72,6 +81,7 @@ class DiskCache:
         bucket: str,
         metrics: Metrics,
         charge: Callable[[int], None],
+        most: int,
         now: Callable[[], float],
         statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
     ) -> None:
@@ -79,7 +89,7 @@ class DiskCache:
 
         `size` bytes at most lie there, and `floor` of the disk stay free. Objects of more than
         `largest` bytes are left alone (-1: of none). `bucket` names what the keys belong to;
-        `charge(±bytes)` counts the memory of the index.
+        `charge(±bytes)` counts the memory of the index, which takes `most` bytes at most.
         """
         self._lock = lock_directory("disk_data_cache_dir", directory, LOCK)
         self._folder = os.path.join(directory, FOLDER)
@@ -93,6 +103,8 @@ class DiskCache:
         self._size = size
         self._floor = floor
         self._largest = largest
+        self._most = max(1, most // INDEX_BYTES)
+        """Chunks in the index."""
         self._bucket = bucket.encode()
         self._metrics = metrics
         self._charge = charge
@@ -103,14 +115,24 @@ class DiskCache:
         """The index has all that lies there."""
         self._used = 0
         """Bytes on the disk, those included that are being written."""
+        self._writing = 0
+        """Those of them that are being written."""
         self._waiting = 0
         """Bytes of the backlog."""
         self._unlooked = 0
         """Bytes that may be written before the disk is looked at again."""
+        self._looking = trio.Lock()
         self._rests_until = 0.0
+        self._told_rest = False
         self._off = False
-        self._threads = trio.CapacityLimiter(THREADS)
+        self._readers = trio.CapacityLimiter(THREADS)
+        self._writers = trio.CapacityLimiter(THREADS)
+        self._busy: set[str] = set()
+        """Paths that a thread is about to write or to remove."""
+        self._life = secrets.token_hex(4)
         self._writes = 0
+        self._damaged = 0
+        """Readings that found damage; the first few are told."""
 
     def statistics(self) -> dict[str, int | bool]:
         """Return how much lies there."""
@@ -137,12 +159,16 @@ class DiskCache:
     async def scan(self) -> None:
         """Take note of what former mounts have left; what comes meanwhile is younger than that."""
         try:
-            found = await self._in_thread(_scan, self._folder)
-        except OSError as error:
-            self._fail(error)
+            found = await self._in_thread(
+                self._writers, _scan, self._folder, self._life, self._most
+            )
+        except (OSError, _NoThread) as error:
+            self._fail(error if isinstance(error, OSError) else OSError(str(error)))
             self.scanned.set()
             return
-        for _, name, size in reversed(found):
+        for number, (_, name, size) in enumerate(reversed(found)):
+            if not number % _AT_ONCE:
+                await trio.lowlevel.checkpoint()
             if name not in self._index and not self._off:
                 self._insert(name, size)
                 self._index.move_to_end(name, last=False)
@@ -175,18 +201,27 @@ class DiskCache:
         ]
         filled: set[int] = set()
         if wanted:
-            damaged, error = await self._in_thread(_read_chunks, wanted, filled, on_filled)
+            known = {name for _, _, name, _ in wanted if name in self._index}
+            try:
+                damaged, error = await self._in_thread(
+                    self._readers, _read_chunks, wanted, filled, on_filled
+                )
+            except _NoThread:
+                known, damaged, error = set(), [], None
             for index, _, name, view in wanted:
                 if index in filled:
                     self._metrics.count("disk_cache_read_bytes", len(view))
                     if name in self._index:
                         self._index.move_to_end(name)
-                elif error is None:
+                elif error is None and name in known:
                     self._drop(name)
             if damaged:
                 self._metrics.count("disk_cache_damaged", len(damaged))
-                log.warning(
-                    "disk_data_cache_dir: %s was damaged; its bytes are fetched again", damaged[0]
+                self._damaged += 1
+                log.log(
+                    logging.WARNING if self._damaged <= _TOLD else logging.DEBUG,
+                    "disk_data_cache_dir: %s was damaged; its bytes are fetched again",
+                    damaged[0],
                 )
             if error is not None:
                 self._fail(error)
@@ -209,34 +244,55 @@ class DiskCache:
             return False
         sizes = [_on_disk(len(view)) for view in views]
         total, waiting = sum(sizes), sum(map(len, views))
+        paths = [self._path(name) for name in names]
+        if self._writing + total > self._size or not self._busy.isdisjoint(paths):
+            self._metrics.count("disk_cache_unwritten_bytes", waiting)
+            return False
         self._waiting += waiting
         try:
-            victims = self._surplus(total)
-            if not self._fits(total, victims):
+            async with self._looking:
+                room = await self._look(total)
+                victims = self._surplus(total, len(names))
+                fits = self._fits(total, room, victims)
+                if fits:
+                    self._used += total
+                    self._writing += total
+            if not fits:
                 await self._remove(victims)
-                self._rest(OSError(errno.ENOSPC, "less is free than is to be left"))
+                if self.scanned.is_set():
+                    self._rest(OSError(errno.ENOSPC, "less is free than is to be left"))
                 return False
-            self._used += total
             chunks = []
-            for name, view in zip(names, views, strict=True):
+            for path, name, view in zip(paths, names, views, strict=True):
                 self._writes += 1
-                chunks.append((self._path(name), f".new{self._writes}", name, view))
-            error = await self._in_thread(_write_chunks, victims, chunks)
+                chunks.append((path, f".new{self._life}{self._writes}", name, view))
+            busy = {*paths, *victims}
+            self._busy |= busy
+            try:
+                written, error = await self._in_thread(
+                    self._writers, _write_chunks, victims, chunks
+                )
+            except _NoThread:
+                written, error = 0, None
+            finally:
+                self._busy -= busy
+                self._writing -= total
             if self._off:
                 return False
             self._used -= total
+            for name, size in zip(names[:written], sizes[:written], strict=True):
+                self._drop(name)
+                self._insert(name, size)
+                self._used += size
+            self._metrics.count("disk_cache_written_bytes", sum(map(len, views[:written])))
             if error is not None:
                 if error.errno in _NO_ROOM:
                     self._rest(error)
                 else:
                     self._fail(error)
-                return False
-            for name, size in zip(names, sizes, strict=True):
-                self._drop(name)
-                self._insert(name, size)
-                self._used += size
-            self._metrics.count("disk_cache_written_bytes", waiting)
-            return True
+            if written == len(names):
+                self._told_rest = False
+            return written == len(names)
         finally:
             self._waiting -= waiting
 
@@ -261,18 +317,26 @@ class DiskCache:
             self._used -= size
             self._charge(-INDEX_BYTES)
 
-    def _fits(self, size: int, victims: list[str]) -> bool:
+    async def _look(self, size: int) -> int | None:
+        """Return what may still be written to the disk, None where nobody has to look."""
+        if size <= self._unlooked:
+            return None
+        writing = self._writing  # what lands meanwhile may not be in the answer yet
+        try:
+            disk = await self._in_thread(self._writers, self._statvfs, self._folder)
+        except OSError as error:
+            self._fail(error)
+            return 0
+        except _NoThread:
+            return 0
+        return disk.f_bavail * disk.f_frsize - self._floor - writing
+
+    def _fits(self, size: int, room: int | None, victims: list[str]) -> bool:
         """Say whether `size` more bytes may be written once the victims have gone.
 
         Where the disk is fuller than it may be, more victims are added.
         """
-        if size > self._unlooked:
-            try:
-                disk = self._statvfs(self._folder)
-            except OSError as error:
-                self._fail(error)
-                return False
-            room = disk.f_bavail * disk.f_frsize - self._floor
+        if room is not None:
             while room < size and self._index:
                 room += next(iter(self._index.values()))
                 victims.append(self._pop_oldest())
@@ -280,12 +344,14 @@ class DiskCache:
                 return False
             self._unlooked = min(room, size + LOOK_BYTES)
         self._unlooked -= size
-        return self._used + size <= self._size
+        return True
 
-    def _surplus(self, size: int) -> list[str]:
-        """Return the paths of what was used longest ago and must go for `size` more bytes."""
+    def _surplus(self, size: int, chunks: int = 0) -> list[str]:
+        """Return the paths of what was used longest ago and must go for so much more."""
         victims = []
-        while self._used + size > self._size and self._index:
+        while self._index and (
+            self._used + size > self._size or len(self._index) + chunks > self._most
+        ):
             victims.append(self._pop_oldest())
         return victims
 
@@ -301,13 +367,33 @@ class DiskCache:
 
     async def _remove(self, paths: list[str]) -> None:
         if paths:
-            error = await self._in_thread(_write_chunks, paths, [])
+            self._busy.update(paths)
+            try:
+                _, error = await self._in_thread(self._writers, _write_chunks, paths, [])
+            except _NoThread:
+                return  # the next mount finds them
+            finally:
+                self._busy.difference_update(paths)
             if error is not None:
                 self._fail(error)
 
-    async def _in_thread(self, call: Callable[..., _Result], *arguments: object) -> _Result:
+    async def _in_thread(
+        self, limiter: trio.CapacityLimiter, call: Callable[..., _Result], *arguments: object
+    ) -> _Result:
         # Never abandoned: the thread has memory that somebody else would get meanwhile.
-        return await trio.to_thread.run_sync(call, *arguments, limiter=self._threads)
+        started = False
+
+        def begin() -> _Result:
+            nonlocal started
+            started = True
+            return call(*arguments)
+
+        try:
+            return await trio.to_thread.run_sync(begin, limiter=limiter)
+        except RuntimeError as error:
+            if started:
+                raise
+            raise _NoThread(str(error)) from error
 
     # Trouble
 
@@ -317,7 +403,9 @@ class DiskCache:
             return
         self._rests_until = self._now() + REST
         self._unlooked = 0
-        log.warning(
+        told, self._told_rest = self._told_rest, True
+        log.log(
+            logging.DEBUG if told else logging.WARNING,
             "disk_data_cache_dir: nothing is kept for now (%s); see disk_data_cache_size and "
             "disk_available_space",
             error.strerror,
@@ -428,7 +516,8 @@ def _read_chunk(path: str, name: bytes, view: memoryview) -> bool:
             return False
         if _sum_of(view, bytes(trailer[:_SUMMED])) != checksum:
             return False
-        os.utime(file)
+        with suppress(OSError):  # it can be read, which is what counts
+            os.utime(file)
         return True
     finally:
         os.close(file)
@@ -436,17 +525,24 @@ def _read_chunk(path: str, name: bytes, view: memoryview) -> bool:
 
 def _write_chunks(
     victims: Iterable[str], chunks: Iterable[tuple[str, str, bytes, memoryview]]
-) -> OSError | None:
-    """Remove some chunks and write others; return what went wrong."""
+) -> tuple[int, OSError | None]:
+    """Remove some chunks and write others; return how many, and why it broke off."""
+    written = 0
     try:
         for path in victims:
             with suppress(FileNotFoundError):
                 os.unlink(path)
         for path, suffix, name, view in chunks:
-            _write_chunk(path, path + suffix, name, view)
+            try:
+                _write_chunk(path, path + suffix, name, view)
+            except FileNotFoundError:  # somebody has cleared the folder; if it is gone, we are off
+                with suppress(FileExistsError):
+                    os.mkdir(os.path.dirname(path), 0o700)
+                _write_chunk(path, path + suffix, name, view)
+            written += 1
     except OSError as error:
-        return error
-    return None
+        return written, error
+    return written, None
 
 
 def _write_chunk(path: str, new: str, name: bytes, view: memoryview) -> None:
@@ -467,9 +563,12 @@ def _write_chunk(path: str, new: str, name: bytes, view: memoryview) -> None:
         raise
 
 
-def _scan(folder: str) -> list[tuple[int, bytes, int]]:
-    """Return (time of last use, name, bytes on disk) of every chunk, the oldest first."""
-    found = []
+def _scan(folder: str, life: str, most: int) -> list[tuple[int, bytes, int]]:
+    """Return (time of last use, name, bytes on disk) of the chunks, the oldest first.
+
+    Of more than `most` the oldest are removed, and so is what was never finished.
+    """
+    found: list[tuple[int, bytes, int]] = []
     for shard in range(256):
         with os.scandir(f"{folder}/{shard:02x}") as entries:
             for entry in entries:
@@ -477,8 +576,12 @@ def _scan(folder: str) -> list[tuple[int, bytes, int]]:
                     with suppress(FileNotFoundError):
                         about = entry.stat(follow_symlinks=False)
                         name = bytes.fromhex(f"{shard:02x}{entry.name}")
-                        found.append((about.st_mtime_ns, name, -(-about.st_size // _PAGE) * _PAGE))
-                elif _UNFINISHED.fullmatch(entry.name):
+                        size = -(-about.st_size // _PAGE) * _PAGE
+                        heapq.heappush(found, (about.st_mtime_ns, name, size))
+                        if len(found) > most:
+                            gone = heapq.heappop(found)[1].hex()
+                            os.unlink(f"{folder}/{gone[:2]}/{gone[2:]}")
+                elif (new := _UNFINISHED.fullmatch(entry.name)) and not new[1].startswith(life):
                     with suppress(FileNotFoundError):
                         os.unlink(entry.path)
     found.sort()

@@ -158,7 +158,7 @@ class Reader:
         sequential = self._note(offset, end, now)
         if not (
             self.whole or sequential or content.covers(first, last)
-        ) and not content.worth_whole(first, last):
+        ) and not content.worth_whole(first, last, end - offset):
             return await content.exact(offset, end - offset)
         if self.whole:
             if first not in content.cells and first + 1 < content.units:
@@ -198,6 +198,7 @@ class Reader:
 
     async def _collect(self, offset: int, end: int, first: int, last: int) -> bytes | memoryview:
         content = self.content
+        alone = self._window is None and not self.whole
         if first == last:
             cell = content.cells.get(first)
             if cell is None or not cell.ready:
@@ -205,7 +206,7 @@ class Reader:
                     self._window.stalled()
                 cell = await content.cell(first)
             view = cell.block.view[offset - first * BLOCK : end - first * BLOCK]
-            content.consume(first, cell, end - offset)
+            content.consume(first, cell, end - offset, alone=alone)
             return view
         pieces = bytearray(end - offset)
         for unit in range(first, last + 1):
@@ -214,7 +215,7 @@ class Reader:
             pieces[start - offset : stop - offset] = cell.block.view[
                 start - unit * BLOCK : stop - unit * BLOCK
             ]
-            content.consume(unit, cell, stop - start)
+            content.consume(unit, cell, stop - start, alone=alone)
         return memoryview(pieces)
 
     def _note(self, offset: int, end: int, now: float) -> bool:

@@ -40,7 +40,7 @@ class Retained:
         self._cells[cell] = (content, unit)
         self.size += _memory_of(cell)
         while self.size > self._limit:
-            self._drop_oldest()
+            self._drop(next(iter(self._cells)))
 
     def discard(self, cell: Cell) -> None:
         """Take note that a cell is dropped."""
@@ -49,13 +49,18 @@ class Retained:
 
     def reclaim(self, wanted: int) -> int:
         """Drop what was read longest ago; return the bytes that the budget got back."""
-        freed = 0
-        while freed < wanted and self._cells:
-            freed += self._drop_oldest()
-        return freed
+        victims, size = [], 0
+        for cell in self._cells:
+            if size >= wanted:
+                break
+            if cell.idle:  # of others the memory is not to be had
+                victims.append(cell)
+                size += _memory_of(cell)
+        return sum(map(self._drop, victims))
 
-    def _drop_oldest(self) -> int:
-        content, unit = next(iter(self._cells.values()))
+    def _drop(self, cell: Cell) -> int:
+        content, unit = self._cells[cell]
+        self.discard(cell)
         return content.drop(unit)
 
 

@@ -119,11 +119,6 @@ class SharedListings:
             if not walk.users and now - walk.asked.at >= self.life:
                 self._end(walk)
 
-    @property
-    def oldest(self) -> int:
-        """Number of our own last change when the oldest page held was asked for."""
-        return min((walk.asked.change for walk in self._walks.values()), default=self._now().change)
-
     async def page(self, walk: Walk, token: str | None, fetch: Fetch) -> tuple[ListPage, Asked]:
         async def fetched() -> tuple[ListPage, Asked]:
             asked = self._now()

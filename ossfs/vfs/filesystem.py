@@ -229,8 +229,8 @@ class FileSystem:
         self._shared.sweep()
         if self._changes:
             pages = [state.listing.asked.change for state in self._directories.values()]
-            oldest = [self._changes.last, self._shared.oldest]
-            self._changes.forget_until(min([*oldest, *pages, *self._asking]))
+            # Not those of shared pages: a change in their directory has ended these.
+            self._changes.forget_until(min([self._changes.last, *pages, *self._asking]))
 
     def fresh(self, inode: Inode) -> bool:
         """Say whether the inode's attributes may be used without asking the store."""
