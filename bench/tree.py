@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.pop(1)  # the folder, whose requests.py is no library
 
 from bench.support.arguments import arguments
 from bench.support.rig import table

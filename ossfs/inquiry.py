@@ -32,6 +32,8 @@ _PATIENCE_S = 2.0
 _READER_S = 60.0
 """How long one who asked may leave an answer unread."""
 _AT_ONCE = 16
+_BACKLOG = 128
+"""Connections that wait while the loop is busy; who comes beyond gets EAGAIN at once."""
 _LONGEST = 4 * 1024 * 1024
 """Bytes of a question."""
 _CREDENTIALS = struct.Struct("3i")
@@ -53,7 +55,7 @@ async def answer(handlers: Mapping[str, Handler]) -> None:
     with listening:
         try:
             await listening.bind(_address(os.getpid()))
-            listening.listen(8)
+            listening.listen(_BACKLOG)
         except OSError as error:
             _unheard(error)
             return
@@ -113,7 +115,7 @@ async def _question(connection: trio.socket.SocketType) -> Message:
             text += piece
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 

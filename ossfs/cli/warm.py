@@ -6,9 +6,8 @@ import os
 import stat
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,7 +52,13 @@ class Outcome:
     fetched: int = 0
     failed: int = 0
     capacity: int = 0
-    trouble: Counter[str] = field(default_factory=Counter)
+
+    def fail(self, path: str, why: object) -> None:
+        """Count what has failed, and name the first."""
+        self.files += 1
+        self.failed += 1
+        if self.failed <= _SHOWN:
+            complain(f"{path}: {why}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,7 +77,7 @@ def warm(paths: Sequence[str], check: bool, evict: bool) -> int:
     begun = time.monotonic()
     for path in paths:
         point, below = _mount_of(path)
-        files = list(_files(point, below))
+        files = list(_files(point, below, outcome))
         bar: ProgressBar[bool]
         with click.progressbar(
             length=max(1, sum(file.size for file in files)),
@@ -102,8 +107,8 @@ def _mount_of(path: str) -> tuple[str, str]:
     return point, os.path.relpath(place, point)
 
 
-def _files(point: str, below: str) -> Iterator[Found]:
-    """Yield the regular files at and below a path."""
+def _files(point: str, below: str, outcome: Outcome) -> Iterator[Found]:
+    """Yield the regular files at and below a path; what cannot be looked at has failed."""
     start = os.path.normpath(os.path.join(point, below))
     try:
         about = os.lstat(start)
@@ -118,13 +123,16 @@ def _files(point: str, below: str) -> Iterator[Found]:
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        size = entry.stat(follow_symlinks=False).st_size
-                        yield Found(os.path.relpath(entry.path, point), size)
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+                        elif entry.is_file(follow_symlinks=False):
+                            size = entry.stat(follow_symlinks=False).st_size
+                            yield Found(os.path.relpath(entry.path, point), size)
+                    except OSError as error:
+                        outcome.fail(entry.path, error.strerror)
         except OSError as error:
-            complain(f"{directory}: {error.strerror}")
+            outcome.fail(directory, error.strerror)
 
 
 def _ask(
@@ -132,10 +140,10 @@ def _ask(
 ) -> None:
     """Have the serving process do some files, and count what it says."""
     question = {"ask": WARM, "do": do, "paths": [file.path for file in files]}
-    answered = False
+    answered = ended = False
     try:
         for told in inquire(pid, question, PATIENCE_S):
-            answered = True
+            answered, ended = True, "disk_cache" in told
             if "none" in told:
                 raise UserError(
                     "the mount has no disk cache; mount with "
@@ -151,6 +159,11 @@ def _ask(
         raise UserError(
             f"process {pid} does this for its own user and root alone", ExitStatus.FAILURE
         )
+    if not ended:
+        raise UserError(
+            f"process {pid} has ended before all was done; the mount's log says why",
+            ExitStatus.FAILURE,
+        )
 
 
 def _count(
@@ -162,10 +175,7 @@ def _count(
     elif "disk_cache" in told:
         outcome.capacity = told["disk_cache"]["size"]
     elif "error" in told:
-        outcome.files += 1
-        outcome.failed += 1
-        if outcome.failed <= _SHOWN:
-            complain(f"{files[told['path']].path}: {told['error']}")
+        outcome.fail(files[told["path"]].path, told["error"])
     else:
         outcome.files += 1
         outcome.size += told["size"]

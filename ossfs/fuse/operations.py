@@ -149,7 +149,9 @@ class Operations(pyfuse3.Operations):
                 raise
             missing = EntryAttributes()
             missing.st_ino = cast(Any, 0)
-            missing.entry_timeout = self.presentation.negative_timeout
+            missing.entry_timeout = self.filesystem.absent_for(
+                parent_inode, name, self.presentation.negative_timeout
+            )
             missing.attr_timeout = 0
             return missing
         return self._attributes(inode)

@@ -42,8 +42,6 @@ LOCK = ".ossfs-cache.lock"
 FOLDER = "ossfs-chunks"
 THREADS = 8
 """Jobs of the disk at once, reading and writing; each is the chunks of one GET."""
-BACKLOG = 64 * 1024 * 1024
-"""Bytes that may wait to be written; what comes beyond is not kept, so that no reader waits."""
 REST = 60.0
 """Seconds until a disk without room is asked again."""
 INDEX_BYTES = 250
@@ -82,6 +80,7 @@ class DiskCache:
         metrics: Metrics,
         charge: Callable[[int], None],
         most: int,
+        backlog: int,
         now: Callable[[], float],
         statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
     ) -> None:
@@ -90,6 +89,8 @@ class DiskCache:
         `size` bytes at most lie there, and `floor` of the disk stay free. Objects of more than
         `largest` bytes are left alone (-1: of none). `bucket` names what the keys belong to;
         `charge(±bytes)` counts the memory of the index, which takes `most` bytes at most.
+        `backlog` bytes may wait to be written; what comes beyond is not kept, so that no reader
+        waits.
         """
         self._lock = lock_directory("disk_data_cache_dir", directory, LOCK)
         self._folder = os.path.join(directory, FOLDER)
@@ -108,6 +109,7 @@ class DiskCache:
         self._bucket = bucket.encode()
         self._metrics = metrics
         self._charge = charge
+        self._backlog = backlog
         self._now = now
         self._statvfs = statvfs
         self._index: OrderedDict[bytes, int] = OrderedDict()
@@ -233,7 +235,7 @@ class DiskCache:
         """Say whether `size` more bytes may wait to be written."""
         if self._off or self._now() < self._rests_until:
             return False
-        if self._waiting + size > BACKLOG:
+        if self._waiting + size > self._backlog:
             self._metrics.count("disk_cache_unwritten_bytes", size)
             return False
         return True

@@ -16,16 +16,25 @@ class Absences:
     """Keys that do not exist, each for `seconds`; 0 remembers nothing."""
 
     def __init__(self, seconds: float, size: int, now: Callable[[], float]) -> None:
-        self._keys: TTLCache[bytes, None] | None = (
+        self._seconds = seconds
+        self._now = now
+        self._keys: TTLCache[bytes, float] | None = (
             TTLCache(size, seconds, timer=now) if seconds > 0 else None
         )
 
     def __contains__(self, key: bytes) -> bool:
         return self._keys is not None and key in self._keys
 
+    def age(self, key: bytes) -> float:
+        """Return the seconds since the store said so; all of them for one that is just over."""
+        if self._keys is None:
+            return 0.0
+        said = self._keys.get(key)
+        return self._seconds if said is None else self._now() - said
+
     def add(self, key: bytes) -> None:
         if self._keys is not None:
-            self._keys[key] = None
+            self._keys[key] = self._now()
 
     @property
     def remembered(self) -> bool:

@@ -241,6 +241,12 @@ class InodeTable:
             if isinstance(child, Directory):
                 yield from self.below(child)
 
+    def looked_up(self, inode: Inode) -> None:
+        """Count a lookup of the kernel; what it knows need not be kept for it."""
+        inode.lookups += 1
+        if self._kept:
+            self._kept.pop(inode, None)
+
     def forget(self, number: int, lookups: int) -> None:
         """Take back `lookups` of the kernel's lookups."""
         inode = self._inodes.get(number)
@@ -279,8 +285,9 @@ class InodeTable:
             and node not in self._kept
             and not (isinstance(node, Directory) and (node.children or node.listings))
         ):
-            if self._inodes.pop(node.number, None) is None:
-                return
+            if self._inodes.get(node.number) is not node:
+                return  # it has gone already; the number may be another's by now
+            del self._inodes[node.number]
             parent = node.parent
             if parent is None or parent.children.get(node.name) is not node:
                 return

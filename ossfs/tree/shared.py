@@ -4,8 +4,8 @@ A `Walk` is one way through a directory's pages, from the first on. Who begins t
 that began no longer ago than a listing may be old, and gets its pages: those that are here, those
 on their way, and the next ones, which the first to want one fetches for all. How old that is says
 kernel_readdir_cache_timeout; without it only walks that others are on can be joined, and those of
-the last JOIN seconds. A change made here ends the walks of its directory: nobody joins them any
-more, and those on them fetch the rest by themselves.
+the last JOIN seconds. Those on an older one share it to its end. A change made here ends the walks
+of its directory: nobody joins them any more, and those on them fetch the rest by themselves.
 
 Pages here are the bucket's own; what is still being written each handle adds for itself. They are
 charged to the budget, and beyond `room` the longest held go, to be fetched again by whoever still
@@ -62,7 +62,8 @@ class SharedListings:
         self._now = now
         self._charge = charge
         self._room = room
-        self._walks: dict[bytes, Walk] = {}
+        self._walks: dict[bytes, list[Walk]] = {}
+        """The last one of a directory may be joined; on those before it somebody is still."""
         self._held: OrderedDict[tuple[Walk, str | None], int] = OrderedDict()
         self._total = 0
         self._flights: SingleFlight[tuple[Walk, str | None], tuple[ListPage, Asked]] = (
@@ -79,34 +80,38 @@ class SharedListings:
         if left is not None:
             self.leave(left)
         asked = self._now()
-        walk = self._walks.get(prefix)
+        walks = self._walks.get(prefix)
+        walk = walks[-1] if walks else None
         if walk is not None:
             age = asked.at - walk.asked.at
             # Who lists anew what he has listed himself wants it fresh.
             joins = walk is not left and walk.users and age < min(JOIN, patience)
             if not (joins or age < self.life):
-                self._end(walk)
+                if not walk.users:
+                    self._end(walk)
                 walk = None
         if walk is None:
-            walk = self._walks[prefix] = Walk(self, prefix, asked)
+            walk = Walk(self, prefix, asked)
+            self._walks.setdefault(prefix, []).append(walk)
         walk.users += 1
         return walk
 
     def leave(self, walk: Walk) -> None:
         walk.users -= 1
-        if not walk.users and (walk.over or not self.life):
-            self._end(walk)
+        if not walk.users and not walk.over:
+            last = self._walks[walk.prefix][-1] is walk
+            if not (last and self.life):
+                self._end(walk)
 
     def changed(self, prefix: bytes, name: bytes) -> None:
         """Note that `name` in a directory was changed by this mount."""
         for one in (prefix, prefix + name + b"/"):
-            walk = self._walks.get(one)
-            if walk is not None:
+            for walk in list(self._walks.get(one, ())):
                 self._end(walk)
 
     def clear(self) -> None:
         """End all walks: a directory was renamed, and with it everything below."""
-        for walk in list(self._walks.values()):
+        for walk in self._all():
             self._end(walk)
 
     def __bool__(self) -> bool:
@@ -115,9 +120,15 @@ class SharedListings:
     def sweep(self) -> None:
         """Drop walks that are too old for anybody; every few seconds."""
         now = self._now().at
-        for walk in list(self._walks.values()):
-            if not walk.users and now - walk.asked.at >= self.life:
+        for walk in self._all():
+            age = now - walk.asked.at
+            if not walk.users and age >= self.life:
                 self._end(walk)
+            elif walk.users == 1 and age >= max(JOIN, self.life):
+                self._drop(walk)  # its one user has them already
+
+    def _all(self) -> list[Walk]:
+        return [walk for walks in self._walks.values() for walk in walks]
 
     async def page(self, walk: Walk, token: str | None, fetch: Fetch) -> tuple[ListPage, Asked]:
         async def fetched() -> tuple[ListPage, Asked]:
@@ -148,8 +159,11 @@ class SharedListings:
 
     def _end(self, walk: Walk) -> None:
         walk.over = True
-        if self._walks.get(walk.prefix) is walk:
-            del self._walks[walk.prefix]
+        walks = self._walks.get(walk.prefix, [])
+        if walk in walks:
+            walks.remove(walk)
+            if not walks:
+                del self._walks[walk.prefix]
         self._drop(walk)
 
     def _drop(self, walk: Walk) -> None:

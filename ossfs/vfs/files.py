@@ -113,7 +113,7 @@ class WritableFiles(FileSystem):
         if flags & os.O_EXCL:
             raise FileSystemError(errno.EEXIST)
         handle = await self.open_for(there.number, flags, direct=direct)
-        there.lookups += 1
+        self.inodes.looked_up(there)
         return there, handle
 
     def _new_file(
@@ -166,9 +166,12 @@ class WritableFiles(FileSystem):
             opened = await self._free_to_write(inode)
             writer = opened.writer if opened is not None else None
             target, base = Target(inode.key, replaces=inode.etag), None
-            if writer is not None or flags & os.O_TRUNC:
+            if writer is not None:
                 break
-            target, base = await self._begin_from(inode)
+            if not flags & os.O_TRUNC:
+                target, base = await self._begin_from(inode)
+            elif self._policy.close_to_open:
+                await self._still_there(inode)
             if writer_of(inode) is None:
                 break  # else somebody was quicker
         handle, file = self._opened(inode, direct=direct)
@@ -219,6 +222,19 @@ class WritableFiles(FileSystem):
             raise FileSystemError(errno.ESTALE)
         inode.etag, inode.size = info.etag, info.size
         return target_of(inode.key, info), Version.of(info)
+
+    async def _still_there(self, inode: Inode) -> None:
+        """Make sure that there is a file to cut, of whatever version: it may be a directory by now.
+
+        Raises Changed when it has gone, so that the kernel looks the name up again.
+        """
+        try:
+            await self._client.head(inode.key)
+        except NotFound as error:
+            self._went_wrong(inode, error)
+            raise Changed("the object has gone", key=inode.key) from error
+        if not inode.attached:
+            raise FileSystemError(errno.ESTALE)
 
     def _begin_writing(
         self, file: FileHandle, flags: int, target: Target, base: Version | None

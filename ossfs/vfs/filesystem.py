@@ -178,7 +178,7 @@ class FileSystem:
                 if child in self.inodes:  # nobody made the kernel forget it while we waited
                     break
             found = child
-        found.lookups += 1
+        self.inodes.looked_up(found)
         return found
 
     async def attributes(self, number: int) -> Inode:
@@ -248,6 +248,15 @@ class FileSystem:
         if inode.opened is not None and writer_of(inode) is not None:
             return 0.0  # what is written changes them
         return max(0.0, inode.deadline - self._clock.monotonic())
+
+    def absent_for(self, parent: int, name: bytes, most: float) -> float:
+        """Return the seconds for which the kernel may remember that a name is missing.
+
+        `most`, or what we remember it for if that is longer, since the store said so: what is
+        answered from memory does not begin anew in the kernel.
+        """
+        age = self._absences.age(self._directory(parent).key + name)
+        return min(most, max(0.0, max(most, self._policy.absence_timeout) - age))
 
     def surplus(self, threshold: int, covered: Iterable[bytes] = ()) -> list[tuple[int, bytes]]:
         """Return names, by directory, for the kernel to forget: idle files beyond `threshold`.
@@ -336,6 +345,7 @@ class FileSystem:
                     if self._moves.moving(child):
                         return None  # its key goes before its name does
                     self.inodes.detach(child)
+                    self._changed_here(parent, name)
                 self._absences.add(key)
                 raise FileSystemError(errno.ENOENT) from None
             found = self._adopt_directory(parent, name, deadline)
@@ -493,27 +503,29 @@ class FileSystem:
             if not emit(b"..", directory.parent or directory, 2):
                 return
             position = 2
-        found = await listing.page_at(position - 2)
-        if found is None:
-            return
-        page, index = found
-        names, numbers = page.names, page.numbers
         adopt = self._adopt_named
-        deadline = page.asked.at + self._policy.attr_timeout  # one float for all of them
-        named: Named
-        for named, number in zip(names[index:], numbers[index:], strict=True):
-            inode = adopt(directory, named.name, named.entry, page.asked, deadline)
-            if inode is None:
-                inode = await self._there_now(directory, named.name)
-            if inode is None:
-                continue
-            if not emit(named.name, inode, number + 2):
-                self.inodes.release(inode)
-                return
-            if self._policy.list_nodes:
-                inode.lookups += 1
-            else:
-                self.inodes.retire(inode)
+        emitted = False
+        # To emit nothing is to say that there is nothing more: not for names that are gone.
+        while not emitted and (found := await listing.page_at(position - 2)) is not None:
+            page, index = found
+            names, numbers = page.names, page.numbers
+            deadline = page.asked.at + self._policy.attr_timeout  # one float for all of them
+            named: Named
+            for named, number in zip(names[index:], numbers[index:], strict=True):
+                position = number + 2
+                inode = adopt(directory, named.name, named.entry, page.asked, deadline)
+                if inode is None:
+                    inode = await self._there_now(directory, named.name)
+                if inode is None:
+                    continue
+                if not emit(named.name, inode, position):
+                    self.inodes.release(inode)
+                    return
+                emitted = True
+                if self._policy.list_nodes:
+                    self.inodes.looked_up(inode)
+                else:
+                    self.inodes.retire(inode)
 
     async def _there_now(self, directory: Directory, name: bytes) -> Inode | None:
         """Ask what a name stands for that a page may be too old to tell."""
@@ -543,6 +555,11 @@ class FileSystem:
         # It ends the walk, so no page that is older than this is taken.
         unfinished = self._unfinished_in(state.inode)
 
+        over = state.walk is not None and state.walk.over
+        if over and token is not None and after and not after.endswith(b"/"):
+            # A token names the next key of then: what we have made before that one comes too.
+            token, start_after = None, after
+
         def fetch() -> Awaitable[ListPage]:
             return self._store.list_page(
                 prefix, start_after=start_after, token=token, max_keys=self._policy.list_size
@@ -551,6 +568,7 @@ class FileSystem:
         if token is None and not start_after:
             patience = self._policy.attr_timeout
             state.walk = self._shared.begin(prefix, patience, state.walk)
+            state.bounds.clear()
         walk = state.walk
         if walk is None or start_after or walk.prefix != prefix:
             asked = self._asked()
@@ -577,6 +595,7 @@ class FileSystem:
         return ListPage(entries, page.prefixes, page.next_token), asked
 
     def _changed_here(self, parent: Directory, name: bytes) -> None:
+        """Let nobody be shown a listing from before a change that was made, or found, here."""
         if self._shared:
             self._shared.changed(parent.key, name)
 
@@ -610,7 +629,8 @@ class FileSystem:
         Where no byte of this version was served yet, the first GET leaves at once for a small
         object, and for a large one whose attributes are older than DOUBT; open waits for its first
         bytes, which the reader would have to do anyway, so that a change is answered ESTALE here,
-        where the kernel retries by itself. Of a version that was read before, pages may be in the
+        where the kernel retries by itself. (What the disk cache has proves nothing; it is of the
+        version that was last seen.) Of a version that was read before, pages may be in the
         kernel, which a GET at every open would cost more than they save; a change then shows in
         the first READ that is not answered from them.
         """
@@ -758,6 +778,10 @@ class FileSystem:
         inode.opened = None
         self.inodes.release(inode)
 
+    def found_gone(self, number: int, error: StoreError) -> None:
+        """Take note of what a request for an inode's version was answered with."""
+        self._went_wrong(self._inode(number), error)
+
     def _went_wrong(self, inode: Inode, error: StoreError) -> None:
         """Drop the name of an object that is another one by now, here and in the kernel."""
         if not isinstance(error, Changed | NotFound):
@@ -766,6 +790,7 @@ class FileSystem:
         if inode.attached and inode.parent is not None:
             parent = inode.parent
             self.inodes.detach(inode)
+            self._changed_here(parent, inode.name)
             self._kernel.drop_name(parent.number, inode.name)
         self._kernel.drop_attributes(inode.number)
 

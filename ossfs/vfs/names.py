@@ -61,7 +61,7 @@ class WritableFileSystem(WritableFiles):
                 directory, name, self._clock.monotonic() + self._policy.attr_timeout
             )
             made.marked = True
-            made.lookups += 1
+            self.inodes.looked_up(made)
             self._changes.note(directory, name)
             return made
 
@@ -110,6 +110,8 @@ class WritableFileSystem(WritableFiles):
             page = await self._client.list_page(directory.key, delimiter=b"", max_keys=1)
             if not page.entries:
                 await self._mark(directory.key, new=False)
+                # Who listed the directory above meanwhile has not seen it.
+                self._changes.note(directory.parent, directory.name)
             directory.marked = not page.entries or page.entries[0].key == directory.key
         except StoreError as error:
             log.warning("the empty directory %r may vanish: %s", directory.key, error)
@@ -187,7 +189,7 @@ class WritableFileSystem(WritableFiles):
             asked = self._asked()
             info = ObjectInfo(0, int(self._clock.wall()), "")
             inode = self._link(directory, name, target, info, asked)
-            inode.lookups += 1
+            self.inodes.looked_up(inode)
             return inode
 
     async def readlink(self, number: int) -> bytes:

@@ -14,7 +14,9 @@ from typing import Any
 import trio
 
 from ossfs.reading.content import Content, Source
-from ossfs.reading.warming import NotKept, fill, held
+from ossfs.reading.disk import DiskCache
+from ossfs.reading.warming import RUN, NotKept, fill, held
+from ossfs.runtime.blocks import BLOCK
 from ossfs.runtime.failure import FileSystemError
 from ossfs.store.errors import StoreError, errno_of
 from ossfs.tree.inodes import ROOT
@@ -41,7 +43,7 @@ async def warm(
     either {"path": number, "size", "held" on disk at the end, "fetched", all in bytes} or
     {"path": number, "error": why}. What it raises ends everything.
     """
-    files, fetches = trio.Semaphore(FILES), trio.Semaphore(FETCHES)
+    files, fetches = trio.Semaphore(FILES), trio.Semaphore(_fetches(source.disk))
     writing = trio.Lock()
     trouble: list[OSError] = []
 
@@ -88,6 +90,12 @@ async def warm(
         raise trouble[0]
 
 
+def _fetches(disk: DiskCache | None) -> int:
+    """Return how many GETs may be under way: what they bring must fit in at once."""
+    size = disk.statistics()["size"] if disk is not None else 0
+    return max(1, min(FETCHES, size // (2 * RUN * BLOCK)))
+
+
 async def _of_file(
     filesystem: FileSystem,
     path: str,
@@ -102,6 +110,10 @@ async def _of_file(
         handle, content = await filesystem.hold(passed[-1])
         try:
             return await work(content)
+        except StoreError as error:
+            # The next who asks, or reads, finds what is there now.
+            filesystem.found_gone(passed[-1], error)
+            raise
         finally:
             filesystem.close(handle)
     finally:

@@ -14,7 +14,10 @@ SCRIPTS = sorted(path.stem for path in BENCH.glob("[a-z]*.py"))
 
 
 def test_there_are_benchmarks() -> None:
-    assert {"clients", "get", "listing", "read", "rename", "small", "tree", "write"} <= set(SCRIPTS)
+    assert {
+        *("cache", "clients", "find", "get", "listing", "read", "rename", "requests", "small"),
+        *("tree", "write"),
+    } <= set(SCRIPTS)
 
 
 def table_of(name: str, *options: str) -> list[str]:
@@ -24,7 +27,10 @@ def table_of(name: str, *options: str) -> list[str]:
     assert len(lines) >= 5
     assert any(
         word in lines[1]
-        for word in ("of curl", "of direct", "times paging", "of the limit", "ours/best")
+        for word in (
+            *("of curl", "of direct", "times paging", "of the limit", "ours/best"),
+            *("of ossfs 2.0", "of default", "times as fast"),
+        )
     )
     return lines
 

@@ -133,7 +133,12 @@ class Mount:
 
     @property
     def alive(self) -> bool:
-        return Path(f"/proc/{self.pid}").exists()
+        """The process runs; one that init has only not buried yet does not."""
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return state != "Z"
 
     @property
     def log(self) -> str:

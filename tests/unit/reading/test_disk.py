@@ -19,7 +19,7 @@ import trio.testing
 
 from ossfs.reading import disk as module
 from ossfs.reading.content import Content
-from ossfs.reading.disk import BACKLOG, FOLDER, INDEX_BYTES, LOCK, REST, DiskCache, Shelf
+from ossfs.reading.disk import FOLDER, INDEX_BYTES, LOCK, REST, DiskCache, Shelf
 from ossfs.runtime.blocks import BLOCK
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.metrics import Metrics
@@ -29,6 +29,7 @@ from tests.support.core import MIB, Core, core
 SIZE = 5_000
 """Of a chunk in most tests: two pages on the disk."""
 PAGES = 8_192
+BACKLOG = 64 * MIB
 TRAILER = 40
 DATA = random.Random(11).randbytes(6 * BLOCK + 777)
 
@@ -116,6 +117,7 @@ def disk_at(
         metrics=metrics,
         charge=charges.append,
         most=MIB,
+        backlog=BACKLOG,
         now=lambda: made.clock,
         statvfs=statvfs,
     )
@@ -624,6 +626,8 @@ def test_a_slow_disk_does_not_stop_a_small_cache(
                 for unit in range(6):
                     nursery.start_soon(keep, shelf, unit)
                     await trio.testing.wait_all_tasks_blocked()
+                    while made.disk._looking.locked():
+                        await trio.sleep(0.001)
                 held.go.set()
             assert [unit for unit in range(6) if shelf.has(unit)] == [0, 1, 2, 3]
             assert await keep(shelf, 7), "it rests, though the disk has room"
@@ -852,6 +856,7 @@ def test_a_directory_that_cannot_be_used_is_refused(tmp_path: Path, kind: str) -
                 metrics=Metrics(),
                 charge=lambda _size: None,
                 most=MIB,
+                backlog=BACKLOG,
                 now=lambda: 0.0,
             )
         assert "\n" not in str(refused.value)

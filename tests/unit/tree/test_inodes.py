@@ -138,3 +138,16 @@ def test_a_directory_being_listed_stays_though_it_was_forgotten() -> None:
     folder.listings = 0
     table.release(folder)
     assert len(table) == 1
+
+
+def test_releasing_one_that_has_gone_takes_nothing_from_its_successor() -> None:
+    """The same version found again has the same number."""
+    table = InodeTable(b"")
+    first = table.add(Inode, table.root, b"name", "version")
+    first.lookups = 1
+    table.forget(first.number, 1)
+    again = table.add(Inode, table.root, b"name", "version")
+    again.lookups = 1
+    assert again.number == first.number
+    table.release(first)
+    assert again in table
