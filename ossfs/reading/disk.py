@@ -21,6 +21,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +32,7 @@ from typing import TypeVar
 import trio
 from fastcrc.crc64 import xz
 
+from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.lock import lock_directory, unusable
 from ossfs.runtime.metrics import Metrics
 
@@ -95,12 +97,13 @@ class DiskCache:
         self._lock = lock_directory("disk_data_cache_dir", directory, LOCK)
         self._folder = os.path.join(directory, FOLDER)
         try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            for shard in range(256):
-                os.makedirs(os.path.join(self._folder, f"{shard:02x}"), mode=0o700, exist_ok=True)
+            _make_folders(self._folder)
         except OSError as error:
             os.close(self._lock)
             raise unusable("disk_data_cache_dir", directory, error) from None
+        except UserError:
+            os.close(self._lock)
+            raise
         self._size = size
         self._floor = floor
         self._largest = largest
@@ -468,6 +471,22 @@ class Shelf:
     async def forget(self, units: int) -> None:
         """Remove what is here of the first `units` units."""
         await self._disk.forget(self._name(unit) for unit in range(units))
+
+
+def _make_folders(folder: str) -> None:
+    """Make what chunks lie in; UserError where others could read them or put theirs there."""
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    about = os.lstat(folder)
+    private = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o077
+    if not stat.S_ISDIR(about.st_mode) or not private:
+        raise UserError(
+            f"disk_data_cache_dir: {folder} is not a directory of the mounting user alone; remove "
+            "it, or choose another directory",
+            ExitStatus.USAGE,
+        )
+    for shard in range(256):
+        os.makedirs(f"{folder}/{shard:02x}", mode=0o700, exist_ok=True)
 
 
 # In threads

@@ -14,7 +14,7 @@ def lock_directory(option: str, directory: str, name: str) -> int:
     Raises UserError, which names the option, when somebody else has it or it cannot be used.
     """
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         lock = os.open(os.path.join(directory, name), flags, 0o600)
     except OSError as error:
         raise unusable(option, directory, error) from None

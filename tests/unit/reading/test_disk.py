@@ -833,7 +833,10 @@ def test_a_directory_has_one_mount_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "folder is a file", "shard is a file"])
+@pytest.mark.parametrize(
+    "kind",
+    ["missing", "file", "folder is a file", "shard is a file", "open to others", "a link"],
+)
 def test_a_directory_that_cannot_be_used_is_refused(tmp_path: Path, kind: str) -> None:
     directory = tmp_path / "cache"
     if kind == "file":
@@ -842,11 +845,17 @@ def test_a_directory_that_cannot_be_used_is_refused(tmp_path: Path, kind: str) -
         directory.mkdir()
         place = directory / FOLDER
         if kind == "shard is a file":
-            place.mkdir()
+            place.mkdir(0o700)
             place /= "7f"
-        place.write_bytes(b"")
+        if kind == "open to others":
+            place.mkdir(0o755)
+        elif kind == "a link":
+            (directory / "elsewhere").mkdir(0o700)
+            place.symlink_to("elsewhere")
+        else:
+            place.write_bytes(b"")
     for _ in range(2):  # and the lock is not kept
-        with pytest.raises(UserError, match=r"^disk_data_cache_dir: .* cannot be used") as refused:
+        with pytest.raises(UserError, match=r"^disk_data_cache_dir: .* (cannot|alone)") as refused:
             DiskCache(
                 str(directory),
                 size=1,
