@@ -36,7 +36,7 @@ class Found:
     """A file below what the user named."""
 
     path: str
-    """Relative to its mount."""
+    """Relative to its mount point."""
     size: int
 
 
@@ -76,7 +76,7 @@ def warm(paths: Sequence[str], check: bool, evict: bool) -> int:
     outcome = Outcome()
     begun = time.monotonic()
     for path in paths:
-        point, below = _mount_of(path)
+        point, root, below = _mount_of(path)
         files = list(_files(point, below, outcome))
         bar: ProgressBar[bool]
         with click.progressbar(
@@ -87,14 +87,14 @@ def warm(paths: Sequence[str], check: bool, evict: bool) -> int:
             file=sys.stderr,
         ) as bar:
             for first in range(0, len(files), BATCH):
-                _ask(server_of(point), do, files[first : first + BATCH], outcome, bar)
+                _ask(server_of(point), root, do, files[first : first + BATCH], outcome, bar)
     _tell(do, outcome, time.monotonic() - begun)
     missing = do != "evict" and outcome.whole < outcome.files
     return ExitStatus.FAILURE if outcome.failed or missing else ExitStatus.OK
 
 
-def _mount_of(path: str) -> tuple[str, str]:
-    """Return the mount point a path lies on and the path below it."""
+def _mount_of(path: str) -> tuple[str, str, str]:
+    """Return the mount point a path lies on, what is mounted there, and the path below it."""
     place = mounts.canonical(path)
     point = max(
         (mount.point for mount in table() if f"{place}/".startswith(mount.point.rstrip("/") + "/")),
@@ -104,7 +104,7 @@ def _mount_of(path: str) -> tuple[str, str]:
     mount = mounts.mount_at(point)
     if mount is None or not mount.ours:
         raise UserError(f"{path} does not lie on a mount of ossfs", ExitStatus.MOUNTPOINT)
-    return point, os.path.relpath(place, point)
+    return point, mount.root, os.path.relpath(place, point)
 
 
 def _files(point: str, below: str, outcome: Outcome) -> Iterator[Found]:
@@ -125,7 +125,9 @@ def _files(point: str, below: str, outcome: Outcome) -> Iterator[Found]:
                 for entry in entries:
                     try:
                         if entry.is_dir(follow_symlinks=False):
-                            waiting.append(entry.path)
+                            # Not into what else is mounted below.
+                            if entry.stat(follow_symlinks=False).st_dev == about.st_dev:
+                                waiting.append(entry.path)
                         elif entry.is_file(follow_symlinks=False):
                             size = entry.stat(follow_symlinks=False).st_size
                             yield Found(os.path.relpath(entry.path, point), size)
@@ -136,10 +138,11 @@ def _files(point: str, below: str, outcome: Outcome) -> Iterator[Found]:
 
 
 def _ask(
-    pid: int, do: str, files: Sequence[Found], outcome: Outcome, bar: ProgressBar[bool]
+    pid: int, root: str, do: str, files: Sequence[Found], outcome: Outcome, bar: ProgressBar[bool]
 ) -> None:
     """Have the serving process do some files, and count what it says."""
-    question = {"ask": WARM, "do": do, "paths": [file.path for file in files]}
+    paths = [os.path.join(root, file.path).lstrip("/") for file in files]
+    question = {"ask": WARM, "do": do, "paths": paths}
     answered = ended = False
     try:
         for told in inquire(pid, question, PATIENCE_S):

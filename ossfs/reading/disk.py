@@ -64,8 +64,8 @@ _UNFINISHED = re.compile(r"[0-9a-f]{30}\.new([0-9a-f]+)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-class _NoThread(Exception):
-    """Not one more thread can be had."""
+class _NotNow(Exception):
+    """It could not be tried: not one more thread can be had, or the disk does not tell its room."""
 
 
 class DiskCache:
@@ -167,7 +167,7 @@ class DiskCache:
             found = await self._in_thread(
                 self._writers, _scan, self._folder, self._life, self._most
             )
-        except (OSError, _NoThread) as error:
+        except (OSError, _NotNow) as error:
             self._fail(error if isinstance(error, OSError) else OSError(str(error)))
             self.scanned.set()
             return
@@ -211,8 +211,10 @@ class DiskCache:
                 damaged, error = await self._in_thread(
                     self._readers, _read_chunks, wanted, filled, on_filled
                 )
-            except _NoThread:
+            except _NotNow:
                 known, damaged, error = set(), [], None
+            except OSError as unforeseen:
+                damaged, error = [], unforeseen
             for index, _, name, view in wanted:
                 if index in filled:
                     self._metrics.count("disk_cache_read_bytes", len(view))
@@ -229,7 +231,7 @@ class DiskCache:
                     damaged[0],
                 )
             if error is not None:
-                self._fail(error)
+                self._trouble(error)
         missing = [index for index in range(len(views)) if index not in filled]
         self._metrics.count("disk_cache_missed_bytes", sum(len(views[index]) for index in missing))
         return missing
@@ -250,18 +252,20 @@ class DiskCache:
         sizes = [_on_disk(len(view)) for view in views]
         total, waiting = sum(sizes), sum(map(len, views))
         paths = [self._path(name) for name in names]
-        if self._writing + total > self._size or not self._busy.isdisjoint(paths):
-            self._metrics.count("disk_cache_unwritten_bytes", waiting)
-            return False
         self._waiting += waiting
         try:
             async with self._looking:
+                if self._writing + total > self._size or not self._busy.isdisjoint(paths):
+                    self._metrics.count("disk_cache_unwritten_bytes", waiting)
+                    return False
                 room = await self._look(total)
                 victims = self._surplus(total, len(names))
                 fits = self._fits(total, room, victims)
                 if fits:
                     self._used += total
                     self._writing += total
+                    busy = {*paths, *victims}
+                    self._busy |= busy
             if not fits:
                 await self._remove(victims)
                 if self.scanned.is_set():
@@ -271,14 +275,14 @@ class DiskCache:
             for path, name, view in zip(paths, names, views, strict=True):
                 self._writes += 1
                 chunks.append((path, f".new{self._life}{self._writes}", name, view))
-            busy = {*paths, *victims}
-            self._busy |= busy
             try:
                 written, error = await self._in_thread(
                     self._writers, _write_chunks, victims, chunks
                 )
-            except _NoThread:
+            except _NotNow:
                 written, error = 0, None
+            except OSError as unforeseen:
+                written, error = 0, unforeseen
             finally:
                 self._busy -= busy
                 self._writing -= total
@@ -291,15 +295,18 @@ class DiskCache:
                 self._used += size
             self._metrics.count("disk_cache_written_bytes", sum(map(len, views[:written])))
             if error is not None:
-                if error.errno in _NO_ROOM:
-                    self._rest(error)
-                else:
-                    self._fail(error)
+                self._trouble(error)
             if written == len(names):
                 self._told_rest = False
             return written == len(names)
+        except _NotNow:
+            return False
         finally:
             self._waiting -= waiting
+
+    def busy(self, names: Iterable[bytes]) -> bool:
+        """Say whether one of the chunks is just being written, or removed, for somebody."""
+        return not self._busy.isdisjoint(map(self._path, names))
 
     async def forget(self, names: Iterable[bytes]) -> None:
         """Remove chunks that may be there."""
@@ -323,17 +330,15 @@ class DiskCache:
             self._charge(-INDEX_BYTES)
 
     async def _look(self, size: int) -> int | None:
-        """Return what may still be written to the disk, None where nobody has to look."""
+        """Return what may still be written to the disk, None where nobody has to look; _NotNow."""
         if size <= self._unlooked:
             return None
         writing = self._writing  # what lands meanwhile may not be in the answer yet
         try:
             disk = await self._in_thread(self._writers, self._statvfs, self._folder)
         except OSError as error:
-            self._fail(error)
-            return 0
-        except _NoThread:
-            return 0
+            self._trouble(error)
+            raise _NotNow(str(error)) from error
         return disk.f_bavail * disk.f_frsize - self._floor - writing
 
     def _fits(self, size: int, room: int | None, victims: list[str]) -> bool:
@@ -375,16 +380,19 @@ class DiskCache:
             self._busy.update(paths)
             try:
                 _, error = await self._in_thread(self._writers, _write_chunks, paths, [])
-            except _NoThread:
+            except _NotNow:
                 return  # the next mount finds them
+            except OSError as unforeseen:
+                error = unforeseen
             finally:
                 self._busy.difference_update(paths)
             if error is not None:
-                self._fail(error)
+                self._trouble(error)
 
     async def _in_thread(
         self, limiter: trio.CapacityLimiter, call: Callable[..., _Result], *arguments: object
     ) -> _Result:
+        """Run `call` in a thread; _NotNow, OSError, and that for everything unforeseen too."""
         # Never abandoned: the thread has memory that somebody else would get meanwhile.
         started = False
 
@@ -396,11 +404,24 @@ class DiskCache:
         try:
             return await trio.to_thread.run_sync(begin, limiter=limiter)
         except RuntimeError as error:
-            if started:
-                raise
-            raise _NoThread(str(error)) from error
+            if not started:
+                raise _NotNow(str(error)) from error
+            unforeseen: Exception = error
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, the mount outlives its cache
+            unforeseen = error
+        log.error("internal error of the disk cache", exc_info=unforeseen)
+        raise OSError(errno.EIO, f"internal error: {unforeseen!r}") from unforeseen
 
     # Trouble
+
+    def _trouble(self, error: OSError) -> None:
+        """Rest where the trouble may pass, else do without the cache."""
+        if error.errno in _NO_ROOM:
+            self._rest(error)
+        else:
+            self._fail(error)
 
     def _rest(self, error: OSError) -> None:
         """Leave a disk without room alone for a while; what is there can still be read."""
@@ -467,6 +488,10 @@ class Shelf:
         """Keep the units from `first` on; say whether they are here now."""
         names = [self._name(first + index) for index in range(len(views))]
         return await self._disk.write(names, views)
+
+    def busy(self, first: int, count: int) -> bool:
+        """Say whether one of the units is just being written, or removed, for somebody."""
+        return self._disk.busy(self._name(unit) for unit in range(first, first + count))
 
     async def forget(self, units: int) -> None:
         """Remove what is here of the first `units` units."""

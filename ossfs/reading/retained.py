@@ -49,14 +49,22 @@ class Retained:
 
     def reclaim(self, wanted: int) -> int:
         """Drop what was read longest ago; return the bytes that the budget got back."""
-        victims, size = [], 0
+        freed = 0
+        # A small cell gives nothing back until those it shares a block with have gone too.
+        while freed < wanted and (victims := self._oldest(wanted - freed)):
+            freed += sum(map(self._drop, victims))
+        return freed
+
+    def _oldest(self, wanted: int) -> list[Cell]:
+        victims: list[Cell] = []
+        size = 0
         for cell in self._cells:
             if size >= wanted:
                 break
             if cell.idle:  # of others the memory is not to be had
                 victims.append(cell)
                 size += _memory_of(cell)
-        return sum(map(self._drop, victims))
+        return victims
 
     def _drop(self, cell: Cell) -> int:
         content, unit = self._cells[cell]

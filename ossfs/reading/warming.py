@@ -10,6 +10,7 @@ from ossfs.reading.content import Content, Source
 from ossfs.reading.disk import Shelf
 from ossfs.runtime.blocks import BLOCK, Block
 
+_AGAIN_S = 0.05
 RUN = 8
 """Units fetched by one GET: a chunk of the default size."""
 
@@ -102,8 +103,10 @@ async def _bring(
                 block.view[: size_of(content, first + index)] for index, block in enumerate(blocks)
             ]
             await content.fetch_into(first * BLOCK, views, None, prefetch=True)
-            if not await shelf.write(first, views):
-                raise NotKept
+            while not await shelf.write(first, views):
+                if not shelf.busy(first, len(views)):
+                    raise NotKept
+                await trio.sleep(_AGAIN_S)  # another brings the same, which may also fail
         finally:
             for block in blocks:
                 pool.give(block)

@@ -49,6 +49,8 @@ class Mount:
     """That user's group."""
     number: int = 0
     """Tells two mounts of a namespace apart."""
+    root: str = "/"
+    """What of the file system is shown there: of a bind mount it may be a directory below."""
 
     @property
     def ours(self) -> bool:
@@ -212,6 +214,7 @@ def _mount(line: bytes) -> Mount:
         owner=int(ids[1]) if ids else None,
         group=int(ids[2]) if ids else 0,
         number=int(fields[0]),
+        root=_unescape(fields[3]),
     )
 
 

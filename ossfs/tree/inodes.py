@@ -266,8 +266,10 @@ class InodeTable:
             self._let_go_oldest()
 
     def drop_kept(self, now: float) -> None:
-        """Let those go that were kept longest and are no longer fresh."""
-        while self._kept and next(iter(self._kept)).deadline <= now:
+        """Let those go that were kept longest and are no longer fresh, or are too many by now."""
+        while self._kept and (
+            len(self._kept) > self.kept_most or next(iter(self._kept)).deadline <= now
+        ):
             self._let_go_oldest()
 
     def _let_go_oldest(self) -> None:

@@ -172,6 +172,7 @@ class WritableFiles(FileSystem):
                 target, base = await self._begin_from(inode)
             elif self._policy.close_to_open:
                 await self._still_there(inode)
+                target = Target(inode.key, replaces=inode.etag)
             if writer_of(inode) is None:
                 break  # else somebody was quicker
         handle, file = self._opened(inode, direct=direct)

@@ -17,7 +17,7 @@ from ossfs.cli.warm import Found, Outcome
 from ossfs.runtime.failure import UserError
 from tests.cli.command import Ossfs, Reply, serving_processes
 from tests.support.emulator import EmulatorProcess
-from tests.support.mount import drop_caches, wait_until
+from tests.support.mount import drop_caches, run, wait_until
 
 MIB = 1 << 20
 FILES = {
@@ -110,6 +110,21 @@ def test_a_path_may_be_relative_or_a_link(cached: Ossfs) -> None:
         assert reply.stdout.startswith("1 of 1 files, 3.0 MiB of 3.0 MiB")
 
 
+def test_a_bind_mount_of_a_directory_below_names_its_own_files(
+    cached: Ossfs, emulator: EmulatorProcess
+) -> None:
+    emulator.oss2_bucket().put_object("a.bin", b"of the root, with the same name")
+    bound = cached.directory / "bound"
+    bound.mkdir()
+    run("mount", "--bind", cached.point / "set", bound)
+    try:
+        reply = cached("warm", str(bound / "a.bin"))
+        assert reply.stdout.startswith("1 of 1 files, 3.0 MiB of 3.0 MiB")
+        assert set(gets(emulator)) == {"set/a.bin"}
+    finally:
+        run("umount", bound)
+
+
 def test_what_is_evicted_is_fetched_again(cached: Ossfs, emulator: EmulatorProcess) -> None:
     point = str(cached.point / "set")
     assert cached("warm", point).status == 0
@@ -178,7 +193,7 @@ def test_another_user_is_told_that_it_is_not_for_him(cached: Ossfs) -> None:
         os.seteuid(65534)
         try:
             with pytest.raises(UserError, match="for its own user and root alone"):
-                warm._ask(pid, "fill", [Found("set/a.bin", 1)], outcome, Bar())  # type: ignore[arg-type]
+                warm._ask(pid, "/", "fill", [Found("set/a.bin", 1)], outcome, Bar())  # type: ignore[arg-type]
         finally:
             os.seteuid(0)
 
@@ -203,7 +218,7 @@ def test_an_answer_that_ends_before_every_file_has_been_told_of_is_an_error(
 
     monkeypatch.setattr(warm, "inquire", broken)
     with pytest.raises(UserError):
-        warm._ask(1, "fill", [Found("a", 10), Found("b", 10)], Outcome(), Bar())  # type: ignore[arg-type]
+        warm._ask(1, "/", "fill", [Found("a", 10), Found("b", 10)], Outcome(), Bar())  # type: ignore[arg-type]
 
 
 def test_a_mount_that_ends_meanwhile_is_no_success(
@@ -271,7 +286,7 @@ def test_a_file_that_cannot_be_looked_at_is_no_success_and_hides_no_other(
         yield {"disk_cache": {"size": 1 << 30}}
 
     monkeypatch.setattr(os, "scandir", Entries)
-    monkeypatch.setattr(warm, "_mount_of", lambda _path: (str(tmp_path), "."))
+    monkeypatch.setattr(warm, "_mount_of", lambda _path: (str(tmp_path), "/", "."))
     monkeypatch.setattr(warm, "server_of", lambda _point: 1)
     monkeypatch.setattr(warm, "inquire", answered)
     status = warm.warm.main([str(tmp_path)], standalone_mode=False)

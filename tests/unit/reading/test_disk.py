@@ -487,11 +487,58 @@ def test_a_write_cut_short_is_a_full_disk(
     run(main)
 
 
-def _fail(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def failing(*_: Any, **__: Any) -> Any:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+@pytest.mark.parametrize("call", ["_read_chunk", "_write_chunk", "_scan"])
+def test_what_nobody_has_foreseen_ends_the_cache_and_not_the_mount(
+    tmp_path: Path, expect_log: ExpectLog, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    expect_log("internal error of the disk cache")
+    expect_log("the cache is off until the next mount: internal error: MemoryError()")
 
-    monkeypatch.setattr(os, name, failing)
+    def failing(*_: Any) -> Any:
+        raise MemoryError
+
+    async def main() -> None:
+        with disk_at(tmp_path) as made:
+            shelf = made.shelf()
+            await keep(shelf, 0)
+            monkeypatch.setattr(module, call, failing)
+            await made.disk.scan()
+            assert await look(shelf, 0) == (None if call != "_write_chunk" else body(0))
+            assert not await keep(shelf, 1)
+            assert made.disk.statistics()["off"]
+
+    run(main)
+
+
+def test_a_passing_lack_of_descriptors_rests_the_writing_alone(
+    tmp_path: Path, expect_log: ExpectLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect_log("nothing is kept for now .Too many open files")
+
+    async def main() -> None:
+        with disk_at(tmp_path) as made:
+            await made.disk.scan()
+            await keep(made.shelf(), 0)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "open", _raising(errno.EMFILE))
+                assert await look(made.shelf(), 0) is None
+            assert await look(made.shelf(), 0) == body(0)
+            assert not await keep(made.shelf(), 1)
+            made.clock += REST
+            assert await keep(made.shelf(), 1)
+
+    run(main)
+
+
+def _raising(number: int) -> Callable[..., Any]:
+    def failing(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return failing
+
+
+def _fail(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(os, name, _raising(errno.EIO))
 
 
 @pytest.mark.parametrize("call", ["open", "writev", "preadv", "rename", "statvfs", "unlink"])

@@ -168,6 +168,31 @@ def test_small_files_are_kept_and_taken_back_too() -> None:
     run(main)
 
 
+def test_small_files_spread_over_blocks_give_way_until_a_whole_block_is_free() -> None:
+    async def main() -> None:
+        async with core(memory=64 * BLOCK) as made:
+            retained = keeping(made, 64 * BLOCK)
+            small = [content_of(made, bytes(SMALL), b"%d" % number) for number in range(256)]
+            for content in small:
+                content.consume(0, await content.cell(0), SMALL)
+            others = []
+            while (block := made.source.pool.try_take(BLOCK)) is not None:
+                others.append(block)
+            # In such an order that many have to go before all of one block have.
+            for content in sorted(small, key=lambda content: RNG.random()):
+                content.consume(0, content.cells[0], SMALL)
+            assert retained.size == 256 * SMALL
+            with trio.fail_after(1):
+                others.append(await made.source.pool.take(BLOCK))
+            for block in others:
+                made.source.pool.give(block)
+            for content in small:
+                content.drop_all()
+            assert (retained.size, made.budget.used) == (0, 0)
+
+    run(main)
+
+
 def test_the_last_close_drops_all_and_no_other_does() -> None:
     async def main() -> None:
         async with core(attr_timeout=60) as made:

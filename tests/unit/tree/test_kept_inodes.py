@@ -355,3 +355,13 @@ def test_those_that_are_looked_at_all_the_time_keep_no_others_alive() -> None:
             assert {inode.name for inode in made.fs.inodes} == {b"", b"busy"}
 
     run(main)
+
+
+def test_when_fewer_are_to_be_kept_the_others_go_soon() -> None:
+    made = table(100)
+    inodes = [file(made, b"%d" % number) for number in range(10)]
+    forget(made, *inodes)
+    for most in (4, 0):
+        made.kept_most = most
+        made.drop_kept(0)
+        assert (made.kept, len(made)) == (most, most + 1)

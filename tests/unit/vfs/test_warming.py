@@ -248,6 +248,26 @@ def test_one_path_asked_for_twice_is_answered_twice(tmp_path: Path) -> None:
     run(main)
 
 
+def test_two_who_bring_the_same_at_once_are_both_told_that_it_is_there(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with warmed(tmp_path / "cache") as one:
+            for number in range(20):
+                one.made.put(b"%d" % number, bytes(3 * BLOCK))
+                answers: list[Mapping[str, Any]] = []
+
+                async def ask(path: str, after: float, answers: list[Mapping[str, Any]]) -> None:
+                    await trio.sleep(after)
+                    answers.extend(await one.ask(FILL, path))
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(ask, str(number), 0, answers)
+                    nursery.start_soon(ask, str(number), number / 4_000, answers)
+                assert [answer["held"] for answer in answers] == [3 * BLOCK] * 2
+            assert await one.settled()
+
+    run(main)
+
+
 # What is not to be had
 
 
