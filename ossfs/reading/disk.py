@@ -493,9 +493,9 @@ class Shelf:
         """Say whether one of the units is just being written, or removed, for somebody."""
         return self._disk.busy(self._name(unit) for unit in range(first, first + count))
 
-    async def forget(self, units: int) -> None:
-        """Remove what is here of the first `units` units."""
-        await self._disk.forget(self._name(unit) for unit in range(units))
+    async def forget(self, units: Iterable[int]) -> None:
+        """Remove what is here of some units."""
+        await self._disk.forget(map(self._name, units))
 
 
 def _make_folders(folder: str) -> None:

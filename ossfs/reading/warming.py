@@ -11,6 +11,7 @@ from ossfs.reading.disk import Shelf
 from ossfs.runtime.blocks import BLOCK, Block
 
 _AGAIN_S = 0.05
+_AT_ONCE = 4096
 RUN = 8
 """Units fetched by one GET: a chunk of the default size."""
 
@@ -24,12 +25,30 @@ def size_of(content: Content, unit: int) -> int:
     return min(BLOCK, content.size - unit * BLOCK)
 
 
-def held(content: Content) -> int:
+async def held(content: Content) -> int:
     """Return how many of the content's bytes are on disk."""
-    shelf = content.shelf
+    shelf, found = content.shelf, 0
     if shelf is None:
         return 0
-    return sum(size_of(content, unit) for unit in range(content.units) if shelf.holds(unit))
+    for units in _pieces(content.units):
+        found += sum(size_of(content, unit) for unit in units if shelf.holds(unit))
+        await trio.lowlevel.checkpoint()
+    return found
+
+
+async def forget(content: Content) -> None:
+    """Remove what is on disk of a content."""
+    if content.shelf is None:
+        return
+    for units in _pieces(content.units):
+        await content.shelf.forget(units)
+        await trio.lowlevel.checkpoint()
+
+
+def _pieces(units: int) -> Iterator[range]:
+    """Yield the units in so many at once that nobody waits for their names to be worked out."""
+    for first in range(0, units, _AT_ONCE):
+        yield range(first, min(first + _AT_ONCE, units))
 
 
 async def fill(
@@ -57,17 +76,19 @@ async def fill(
             at_once.release()
 
     async with trio.open_nursery() as nursery:
-        for first, count in _absent(content, shelf):
-            await at_once.acquire()
-            nursery.start_soon(fetch, first, count)
+        for units in _pieces(content.units):
+            for first, count in _absent(shelf, units):
+                await at_once.acquire()
+                nursery.start_soon(fetch, first, count)
+            await trio.lowlevel.checkpoint()
     if failures:
         raise failures[0]
 
 
-def _absent(content: Content, shelf: Shelf) -> Iterator[tuple[int, int]]:
+def _absent(shelf: Shelf, units: range) -> Iterator[tuple[int, int]]:
     """Yield (first, count) of each run of units that are not on disk, RUN at most."""
     first = count = 0
-    for unit in range(content.units):
+    for unit in units:
         if shelf.holds(unit):
             continue
         if count and unit == first + count and count < RUN:

@@ -15,7 +15,7 @@ import trio
 
 from ossfs.reading.content import Content, Source
 from ossfs.reading.disk import DiskCache
-from ossfs.reading.warming import RUN, NotKept, fill, held
+from ossfs.reading.warming import RUN, NotKept, fill, forget, held
 from ossfs.runtime.blocks import BLOCK
 from ossfs.runtime.failure import FileSystemError
 from ossfs.store.errors import StoreError, errno_of
@@ -76,9 +76,9 @@ async def warm(
 
         if do == FILL:
             await fill(source, content, fetches, more)
-        elif do == EVICT and content.shelf is not None:
-            await content.shelf.forget(content.units)
-        return {"size": content.size, "held": held(content), "fetched": fetched}
+        elif do == EVICT:
+            await forget(content)
+        return {"size": content.size, "held": await held(content), "fetched": fetched}
 
     if source.disk is not None:
         await source.disk.scanned.wait()

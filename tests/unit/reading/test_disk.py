@@ -572,7 +572,7 @@ def test_a_failing_disk_is_done_without(
             assert not shelf.has_room(1)
             assert not shelf.has(0)
             assert made.disk.shelf(b"new", "etag", 1) is None
-            await shelf.forget(3)
+            await shelf.forget(range(3))
             await made.disk.scan()
             assert sum(made.charges) == 0
 
@@ -836,7 +836,7 @@ def test_what_goes_while_the_scan_looks_is_not_counted_for_ever(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(made.disk.scan)
                 await until(looked.is_set)
-                await made.shelf().forget(2)
+                await made.shelf().forget(range(2))
                 go.set()
             for unit in range(3):
                 assert (await look(made.shelf(), unit) is not None) is (unit == 2)
@@ -963,7 +963,7 @@ def test_whatever_happens_no_read_is_wrong_and_the_count_is_right(
             await shelf.write(unit + index, [memoryview(data[index])])
 
     async def forget(made: Made, name: int, unit: int) -> None:
-        await made.shelf(b"%d" % name).forget(unit)
+        await made.shelf(b"%d" % name).forget(range(unit))
 
     def tamper(made: Made) -> bool:
         """Damage a chunk; say whether it takes another place than it did."""
