@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.metrics import Metrics
 from ossfs.store.errors import Changed
 from tests.support.core import MIB, Core, core
+from tests.support.disk import roomy, run
 
 SIZE = 5_000
 """Of a chunk in most tests: two pages on the disk."""
@@ -34,20 +35,6 @@ TRAILER = 40
 DATA = random.Random(11).randbytes(6 * BLOCK + 777)
 
 ExpectLog = Callable[[str], None]
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """On the real clock: the disk's threads are real."""
-
-    async def within_bounds() -> None:
-        with trio.fail_after(20):
-            await main()
-
-    trio.run(within_bounds)
-
-
-def roomy(_path: str) -> os.statvfs_result:
-    return os.statvfs_result((4096, 4096, 1 << 30, 1 << 30, 1 << 30, 0, 0, 0, 0, 255, 0))
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,29 +20,12 @@ from ossfs.runtime.blocks import BLOCK
 from ossfs.tree.inodes import ROOT
 from ossfs.vfs.warming import CHECK, EVICT, FETCHES, FILES, FILL, warm
 from tests.support.core import MIB, Core, core
+from tests.support.disk import full, roomy, run
 from tests.unit.vfs.support import late
 
 BIG = random.Random(3).randbytes(20 * BLOCK + 777)
 
 ExpectLog = Callable[[str], None]
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """On the real clock: the disk's threads are real."""
-
-    async def within_bounds() -> None:
-        with trio.fail_after(20):
-            await main()
-
-    trio.run(within_bounds)
-
-
-def roomy(_path: str) -> os.statvfs_result:
-    return os.statvfs_result((4096, 4096, 1 << 30, 1 << 30, 1 << 30, 0, 0, 0, 0, 255, 0))
-
-
-def full(_path: str) -> os.statvfs_result:
-    return os.statvfs_result((4096, 4096, 1 << 30, 0, 0, 0, 0, 0, 0, 255, 0))
 
 
 class Warmed:
