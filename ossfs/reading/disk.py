@@ -543,7 +543,7 @@ def _read_chunks(
                 damaged.append(path)
                 os.unlink(path)
         except FileNotFoundError:
-            continue
+            continue  # a miss like any other
         except OSError as error:
             return damaged, error
     return damaged, None
