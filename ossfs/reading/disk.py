@@ -2,37 +2,31 @@
 
 A chunk is one block of one version of one object. It is a file of its own, named by a digest of
 bucket, key, ETag and the block's number, so that nothing has to be remembered for it to be found
-again. Behind its bytes stands a trailer with their number, the chunk's name and a CRC-64 of all of
-that: what does not agree is a miss, and goes. A chunk is written to another name and renamed.
+again (see reading.chunks). One that is damaged is a miss, and goes.
 
 The index holds the size of every chunk in the order of its last use, for the limit and for what has
 to give way; a file's time carries the order to the next mount, which scans the directory while it
 serves already. One mount has the directory at a time. A disk without room rests the writing for a
 while, one that fails ends the use of the cache: both are one warning, and no reader sees an error.
 
-The index belongs to the trio loop. The functions at the end run in threads; they know paths only.
+The index belongs to the trio loop; whatever blocks runs in threads.
 """
 
 from __future__ import annotations
 
 import errno
-import heapq
 import logging
 import os
-import re
 import secrets
-import stat
-import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from hashlib import blake2b
 from typing import TypeVar
 
 import trio
-from fastcrc.crc64 import xz
 
-from ossfs.runtime.failure import ExitStatus, UserError
+from ossfs.reading import chunks
+from ossfs.runtime.failure import UserError
 from ossfs.runtime.lock import lock_directory, unusable
 from ossfs.runtime.metrics import Metrics
 
@@ -51,16 +45,9 @@ INDEX_BYTES = 250
 LOOK_BYTES = 64 * 1024 * 1024
 """Bytes written between two looks at how full the disk is."""
 
-_TRAILER = struct.Struct("<8sQ16sQ")
-"""Magic, bytes of data, name, CRC-64/XZ of the data and of the trailer up to here."""
-_MAGIC = b"ossfs-c1"
-_SUMMED = _TRAILER.size - 8
-_PAGE = 4096
 _AT_ONCE = 5_000
 """Entries of a scan that are taken in before others may run."""
 _TOLD = 10
-_CHUNK = re.compile(r"[0-9a-f]{30}")
-_UNFINISHED = re.compile(r"[0-9a-f]{30}\.new([0-9a-f]+)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -97,7 +84,7 @@ class DiskCache:
         self._lock = lock_directory("disk_data_cache_dir", directory, LOCK)
         self._folder = os.path.join(directory, FOLDER)
         try:
-            _make_folders(self._folder)
+            chunks.make_folders(self._folder)
         except OSError as error:
             os.close(self._lock)
             raise unusable("disk_data_cache_dir", directory, error) from None
@@ -165,7 +152,7 @@ class DiskCache:
         """Take note of what former mounts have left; what comes meanwhile is younger than that."""
         try:
             found = await self._in_thread(
-                self._writers, _scan, self._folder, self._life, self._most
+                self._writers, chunks.scan, self._folder, self._life, self._most
             )
         except (OSError, _NotNow) as error:
             self._fail(error if isinstance(error, OSError) else OSError(str(error)))
@@ -209,7 +196,7 @@ class DiskCache:
             known = {name for _, _, name, _ in wanted if name in self._index}
             try:
                 damaged, error = await self._in_thread(
-                    self._readers, _read_chunks, wanted, filled, on_filled
+                    self._readers, chunks.read, wanted, filled, on_filled
                 )
             except _NotNow:
                 known, damaged, error = set(), [], None
@@ -249,7 +236,7 @@ class DiskCache:
         """Keep chunks; say whether they are there now. Never raises for the disk."""
         if self._off or self._now() < self._rests_until:
             return False
-        sizes = [_on_disk(len(view)) for view in views]
+        sizes = [chunks.on_disk(len(view)) for view in views]
         total, waiting = sum(sizes), sum(map(len, views))
         paths = [self._path(name) for name in names]
         self._waiting += waiting
@@ -271,14 +258,12 @@ class DiskCache:
                 if self.scanned.is_set():
                     self._rest(OSError(errno.ENOSPC, "less is free than is to be left"))
                 return False
-            chunks = []
+            new = []
             for path, name, view in zip(paths, names, views, strict=True):
                 self._writes += 1
-                chunks.append((path, f".new{self._life}{self._writes}", name, view))
+                new.append((path, f".new{self._life}{self._writes}", name, view))
             try:
-                written, error = await self._in_thread(
-                    self._writers, _write_chunks, victims, chunks
-                )
+                written, error = await self._in_thread(self._writers, chunks.write, victims, new)
             except _NotNow:
                 written, error = 0, None
             except OSError as unforeseen:
@@ -356,11 +341,11 @@ class DiskCache:
         self._unlooked -= size
         return True
 
-    def _surplus(self, size: int, chunks: int = 0) -> list[str]:
-        """Return the paths of what was used longest ago and must go for so much more."""
+    def _surplus(self, size: int, count: int = 0) -> list[str]:
+        """Return the paths of what was used longest ago and must go for more bytes and chunks."""
         victims = []
         while self._index and (
-            self._used + size > self._size or len(self._index) + chunks > self._most
+            self._used + size > self._size or len(self._index) + count > self._most
         ):
             victims.append(self._pop_oldest())
         return victims
@@ -372,14 +357,13 @@ class DiskCache:
         return self._path(name)
 
     def _path(self, name: bytes) -> str:
-        text = name.hex()
-        return f"{self._folder}/{text[:2]}/{text[2:]}"
+        return chunks.path_of(self._folder, name)
 
     async def _remove(self, paths: list[str]) -> None:
         if paths:
             self._busy.update(paths)
             try:
-                _, error = await self._in_thread(self._writers, _write_chunks, paths, [])
+                _, error = await self._in_thread(self._writers, chunks.write, paths, [])
             except _NotNow:
                 return  # the next mount finds them
             except OSError as unforeseen:
@@ -496,139 +480,3 @@ class Shelf:
     async def forget(self, units: Iterable[int]) -> None:
         """Remove what is here of some units."""
         await self._disk.forget(map(self._name, units))
-
-
-def _make_folders(folder: str) -> None:
-    """Make what chunks lie in; UserError where others could read them or put theirs there."""
-    with suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-    about = os.lstat(folder)
-    private = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o077
-    if not stat.S_ISDIR(about.st_mode) or not private:
-        raise UserError(
-            f"disk_data_cache_dir: {folder} is not a directory of the mounting user alone; remove "
-            "it, or choose another directory",
-            ExitStatus.USAGE,
-        )
-    for shard in range(256):
-        os.makedirs(f"{folder}/{shard:02x}", mode=0o700, exist_ok=True)
-
-
-# In threads
-
-
-def _on_disk(size: int) -> int:
-    """Return what a chunk of `size` bytes takes of the disk."""
-    return -(-(size + _TRAILER.size) // _PAGE) * _PAGE
-
-
-def _sum_of(data: memoryview, head: bytes) -> int:
-    return int(xz(head, xz(data)))
-
-
-def _read_chunks(
-    wanted: Sequence[tuple[int, str, bytes, memoryview]],
-    filled: set[int],
-    on_filled: Callable[[int], None],
-) -> tuple[list[str], OSError | None]:
-    """Read chunks into their views; return the paths of damaged ones, and why it broke off."""
-    damaged = []
-    for index, path, name, view in wanted:
-        try:
-            whole = _read_chunk(path, name, view)
-            if whole:
-                filled.add(index)
-                on_filled(index)
-            else:
-                damaged.append(path)
-                os.unlink(path)
-        except FileNotFoundError:
-            continue  # a miss like any other
-        except OSError as error:
-            return damaged, error
-    return damaged, None
-
-
-def _read_chunk(path: str, name: bytes, view: memoryview) -> bool:
-    """Read a chunk; False where it is not what was written."""
-    trailer = bytearray(_TRAILER.size)
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        size = os.preadv(file, [view, trailer], 0)
-        if size != len(view) + _TRAILER.size:
-            return False
-        magic, length, written, checksum = _TRAILER.unpack(trailer)
-        if (magic, length, written) != (_MAGIC, len(view), name):
-            return False
-        if _sum_of(view, bytes(trailer[:_SUMMED])) != checksum:
-            return False
-        with suppress(OSError):  # it can be read, which is what counts
-            os.utime(file)
-        return True
-    finally:
-        os.close(file)
-
-
-def _write_chunks(
-    victims: Iterable[str], chunks: Iterable[tuple[str, str, bytes, memoryview]]
-) -> tuple[int, OSError | None]:
-    """Remove some chunks and write others; return how many, and why it broke off."""
-    written = 0
-    try:
-        for path in victims:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-        for path, suffix, name, view in chunks:
-            try:
-                _write_chunk(path, path + suffix, name, view)
-            except FileNotFoundError:  # somebody has cleared the folder; if it is gone, we are off
-                with suppress(FileExistsError):
-                    os.mkdir(os.path.dirname(path), 0o700)
-                _write_chunk(path, path + suffix, name, view)
-            written += 1
-    except OSError as error:
-        return written, error
-    return written, None
-
-
-def _write_chunk(path: str, new: str, name: bytes, view: memoryview) -> None:
-    head = _TRAILER.pack(_MAGIC, len(view), name, 0)[:_SUMMED]
-    trailer = head + _sum_of(view, head).to_bytes(8, "little")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        file = os.open(new, flags, 0o600)
-        try:
-            if os.writev(file, [view, trailer]) != len(view) + len(trailer):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(file)
-        os.rename(new, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(new)
-        raise
-
-
-def _scan(folder: str, life: str, most: int) -> list[tuple[int, bytes, int]]:
-    """Return (time of last use, name, bytes on disk) of the chunks, the oldest first.
-
-    Of more than `most` the oldest are removed, and so is what was never finished.
-    """
-    found: list[tuple[int, bytes, int]] = []
-    for shard in range(256):
-        with os.scandir(f"{folder}/{shard:02x}") as entries:
-            for entry in entries:
-                if _CHUNK.fullmatch(entry.name):
-                    with suppress(FileNotFoundError):
-                        about = entry.stat(follow_symlinks=False)
-                        name = bytes.fromhex(f"{shard:02x}{entry.name}")
-                        size = -(-about.st_size // _PAGE) * _PAGE
-                        heapq.heappush(found, (about.st_mtime_ns, name, size))
-                        if len(found) > most:
-                            gone = heapq.heappop(found)[1].hex()
-                            os.unlink(f"{folder}/{gone[:2]}/{gone[2:]}")
-                elif (new := _UNFINISHED.fullmatch(entry.name)) and not new[1].startswith(life):
-                    with suppress(FileNotFoundError):
-                        os.unlink(entry.path)
-    found.sort()
-    return found

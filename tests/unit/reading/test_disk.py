@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio.testing
 
+from ossfs.reading import chunks
 from ossfs.reading import disk as module
 from ossfs.reading.content import Content
 from ossfs.reading.disk import FOLDER, INDEX_BYTES, LOCK, REST, DiskCache, Shelf
@@ -138,19 +139,19 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Held:
-    """Stands in for a function of the module that runs in threads: holds calls until `go`."""
+    """Stands in for a function that runs in threads: holds calls until `go`."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "_write_chunks") -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "write") -> None:
         self.go = threading.Event()
         self.calls = 0
-        inner: Callable[..., Any] = getattr(module, name)
+        inner: Callable[..., Any] = getattr(chunks, name)
 
         def held(*arguments: Any) -> Any:
             self.calls += 1
             self.go.wait(5)
             return inner(*arguments)
 
-        monkeypatch.setattr(module, name, held)
+        monkeypatch.setattr(chunks, name, held)
 
 
 # What is kept and found
@@ -474,7 +475,7 @@ def test_a_write_cut_short_is_a_full_disk(
     run(main)
 
 
-@pytest.mark.parametrize("call", ["_read_chunk", "_write_chunk", "_scan"])
+@pytest.mark.parametrize("call", ["_read_chunk", "_write_chunk", "scan"])
 def test_what_nobody_has_foreseen_ends_the_cache_and_not_the_mount(
     tmp_path: Path, expect_log: ExpectLog, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -488,7 +489,7 @@ def test_what_nobody_has_foreseen_ends_the_cache_and_not_the_mount(
         with disk_at(tmp_path) as made:
             shelf = made.shelf()
             await keep(shelf, 0)
-            monkeypatch.setattr(module, call, failing)
+            monkeypatch.setattr(chunks, call, failing)
             await made.disk.scan()
             assert await look(shelf, 0) == (None if call != "_write_chunk" else body(0))
             assert not await keep(shelf, 1)
@@ -755,7 +756,7 @@ def test_what_is_written_before_the_scan_ends_is_younger_and_counted_once(
             for unit in range(4):
                 await keep(made.shelf(), unit)
         with disk_at(tmp_path, size=6 * PAGES) as made:
-            held, shelf = Held(monkeypatch, "_scan"), made.shelf()
+            held, shelf = Held(monkeypatch, "scan"), made.shelf()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(made.disk.scan)
                 await until(lambda: held.calls)
@@ -811,7 +812,7 @@ def test_what_goes_while_the_scan_looks_is_not_counted_for_ever(
             for unit in range(3):
                 await keep(made.shelf(), unit)
         with disk_at(tmp_path) as made:
-            inner, go, looked = module._scan, threading.Event(), threading.Event()
+            inner, go, looked = chunks.scan, threading.Event(), threading.Event()
 
             def scan(*arguments: Any) -> Any:
                 found = inner(*arguments)
@@ -819,7 +820,7 @@ def test_what_goes_while_the_scan_looks_is_not_counted_for_ever(
                 go.wait(5)
                 return found
 
-            monkeypatch.setattr(module, "_scan", scan)
+            monkeypatch.setattr(chunks, "scan", scan)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(made.disk.scan)
                 await until(looked.is_set)

@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from ossfs.reading import disk as disk_module
+from ossfs.reading import chunks
 from ossfs.reading.disk import DiskCache
 from ossfs.runtime.blocks import BLOCK
 from ossfs.tree.inodes import ROOT
@@ -360,14 +360,14 @@ def test_of_a_file_that_is_larger_than_the_cache_is_there_what_fits_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The smallest cache that may be had, and a disk that is slow: nothing to warn of."""
-    inner: Callable[..., Any] = disk_module._write_chunks
+    inner: Callable[..., Any] = chunks.write
     go = threading.Event()
 
     def held(*arguments: Any) -> Any:
         assert go.wait(15)
         return inner(*arguments)
 
-    monkeypatch.setattr(disk_module, "_write_chunks", held)
+    monkeypatch.setattr(chunks, "write", held)
 
     async def main() -> None:
         async with warmed(tmp_path / "cache", size=64 * MIB) as one, trio.open_nursery() as nursery:
