@@ -476,8 +476,8 @@ ROWS: tuple[Option, ...] = (
         "upload_concurrency",
         Kind.INTEGER,
         Group.WRITING,
-        "Parts of all files together that may be uploaded at once. S3-compatible servers nearby "
-        "get slower by more than a few.",
+        "Parts of all files together that may be uploaded at once. It starts with 64M of them, and "
+        "becomes more while that makes waiting writers faster, as at a distance it does.",
         default_note="64; for S3 16",
         low=1,
         high=1024,

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from ossfs.reading.content import Content, Source
 from ossfs.reading.pushing import Pusher
-from ossfs.reading.window import COMFORT, Window
 from ossfs.runtime.blocks import BLOCK
+from ossfs.runtime.window import COMFORT, Window
 
 TOLERANCE = 2 * BLOCK
 """Bytes a READ may be off and still continue the sequence (ossfs 2.0, file_prefetching.cpp)."""

@@ -244,7 +244,7 @@ class AppendWriter:
         """Append what is queued, as a task of its own."""
         try:
             while self._queue and not self._stopped:
-                async with self._writing.sending, self._memory.brought(self._queue[0]):
+                async with self._writing.sending.limiter, self._memory.brought(self._queue[0]):
                     if not self._stopped:
                         await self._append_first()
         except Exception as error:

@@ -15,6 +15,7 @@ from ossfs.runtime.blocks import BLOCK
 from ossfs.store.api import MARK, Capabilities, Expected, PutOptions
 from ossfs.store.client import StoreClient
 from ossfs.writing.memory import Memory
+from ossfs.writing.sending import Sending
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class WritingLimits:
     part: int
     """upload_buffer_size: the size of the first parts, and what one PutObject may take."""
     concurrency: int
-    """upload_concurrency: parts on their way at once."""
+    """upload_concurrency: parts on their way at once, at most."""
     copy_concurrency: int
     """upload_copy_concurrency: parts copied within the bucket at once."""
 
@@ -51,7 +52,7 @@ class Writing:
         self.limits = limits
         self.nursery = nursery
         self.now = now
-        self.sending = trio.CapacityLimiter(limits.concurrency)
+        self.sending = Sending(limits.concurrency, limits.part, now)
         self.copying = trio.CapacityLimiter(limits.copy_concurrency)
         self.left = 0
         """Tasks begun with leave() that are not over."""

@@ -43,6 +43,8 @@ class Upload:
         self._crcs: dict[int, tuple[int | None, int]] = {}
         """Part number to its CRC-64 as the store computed it, and its size."""
         self._pending = 0
+        self._sending = 0
+        """Of the pending parts those that are sent from here, not copied."""
         self._changed = trio.Event()
         self._numbers = 0
         self.key = key
@@ -68,12 +70,15 @@ class Upload:
     @property
     def busy(self) -> bool:
         """Whether so many parts wait to be sent that more would only fill the memory."""
-        return self._pending >= self._writing.limits.concurrency and self.failure is None
+        return self._sending >= self._writing.sending.share() and self.failure is None
 
     def send(self, held: Held) -> int:
         """Make the bytes the next part, and its memory the upload's; return how much that is."""
         memory = held.in_memory
         self._writing.memory.shipping += memory
+        if not self._sending:
+            self._writing.sending.began()
+        self._sending += 1
         self._begin(held.size, partial(self._send, held, memory))
         return memory
 
@@ -97,6 +102,7 @@ class Upload:
         """Wait until another part may be sent; for a WRITE handler."""
         memory = self._writing.memory
         memory.waiting += 1
+        self._writing.sending.waited()
         try:
             while self.busy:
                 await self._change()
@@ -189,13 +195,17 @@ class Upload:
     async def _send(self, held: Held, memory: int, number: int) -> PartReply:
         writing = self._writing
         try:
-            async with writing.sending:
+            async with writing.sending.limiter:
                 identity = await self._identity()
                 async with writing.memory.brought(held):
-                    return await writing.client.upload_part(
-                        self.key, identity, number, held.views(), crc64=held.crc64
-                    )
+                    with writing.sending.measured():
+                        return await writing.client.upload_part(
+                            self.key, identity, number, held.views(), crc64=held.crc64
+                        )
         finally:
+            self._sending -= 1
+            if not self._sending:
+                writing.sending.ended()
             held.release()
             writing.memory.shipped(memory)
 

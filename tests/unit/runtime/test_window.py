@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ossfs.reading.window import COMFORT, MINIMUM, WORTHWHILE, Window
+from ossfs.runtime.window import COMFORT, MINIMUM, WORTHWHILE, Window
 
 MIB = 1 << 20
 
