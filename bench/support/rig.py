@@ -134,9 +134,15 @@ def random_bytes(size: int) -> bytes:
     No two pages are alike, so that bytes in the wrong place are wrong bytes: each 16 MiB are the
     first ones turned by an odd number of bytes.
     """
+    return b"".join(random_pieces(size))
+
+
+def random_pieces(size: int) -> Iterator[bytes]:
+    """Yield the same in pieces of 16 MiB, where all at once would fill the memory."""
     piece = random.Random(size).randbytes(min(size, 16 * MIB))
-    turns = (index * 65_537 % len(piece) for index in range(-(-size // len(piece))))
-    return b"".join(piece[turn:] + piece[:turn] for turn in turns)[:size]
+    for start in range(0, size, len(piece) or 1):
+        turn = start // len(piece) * 65_537 % len(piece)
+        yield (piece[turn:] + piece[:turn])[: size - start]
 
 
 def check_crc(path: Path, wanted: int) -> None:

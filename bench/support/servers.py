@@ -38,15 +38,21 @@ _SETTLING_S = 0.1
 
 
 @contextmanager
-def emulated(load: Callable[[Bucket], None]) -> Iterator[EmulatorProcess]:
-    """Serve what `load` puts into the bucket by the OSS emulator."""
+def stored(load: Callable[[Bucket], None]) -> Iterator[str]:
+    """Give the directory, in memory, of what `load` puts into the bucket, for one emulator."""
     with _directory() as directory:
         with Storage(directory, fast_etags=True) as storage:
             bucket = storage.bucket("test-bucket", create=True)
             with bucket.batch():
                 load(bucket)
-        with EmulatorProcess(directory, fast_etags=True) as emulator:
-            yield emulator
+        yield directory
+
+
+@contextmanager
+def emulated(load: Callable[[Bucket], None]) -> Iterator[EmulatorProcess]:
+    """Serve what `load` puts into the bucket by the OSS emulator."""
+    with stored(load) as directory, EmulatorProcess(directory, fast_etags=True) as emulator:
+        yield emulator
 
 
 @contextmanager

@@ -16,7 +16,7 @@ SCRIPTS = sorted(path.stem for path in BENCH.glob("[a-z]*.py"))
 def test_there_are_benchmarks() -> None:
     assert {
         *("cache", "clients", "find", "get", "listing", "read", "rename", "requests", "small"),
-        *("tree", "write"),
+        *("distant", "tree", "write"),
     } <= set(SCRIPTS)
 
 
@@ -29,7 +29,7 @@ def table_of(name: str, *options: str) -> list[str]:
         word in lines[1]
         for word in (
             *("of curl", "of direct", "times paging", "of the limit", "ours/best"),
-            *("of ossfs 2.0", "of default", "times as fast"),
+            *("of ossfs 2.0", "of default", "times as fast", "of no latency"),
         )
     )
     return lines
