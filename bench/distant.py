@@ -29,6 +29,7 @@ from bench.support.rig import (
     Crew,
     Sample,
     check_object,
+    claim_memory,
     daemon_cpu,
     in_turns,
     medians,
@@ -163,7 +164,7 @@ def measure_reading(size: int, runs: int) -> None:
     memory: dict[str, list[int]] = {name: [] for name in READERS}
     with stored(load) as directory:
         rows: dict[str, Callable[[], Sample]] = {
-            name: partial(read, directory, row, crc, readings[name], memory[name])
+            name: partial(read, directory, row, size, crc, readings[name], memory[name])
             for name, row in READERS.items()
         }
         samples = medians(in_turns(rows, runs))
@@ -205,7 +206,8 @@ def measure_reading(size: int, runs: int) -> None:
         f"whose arrival the last {SPAN_S * 1e3:.0f} ms (or all so far, if less) had half the speed "
         "without the first second. A run under two seconds leaves out its first half instead. "
         "CPU of the daemon; fetched: bytes sent over the size; the reader checks the CRC-64 of "
-        "every byte. The emulator has one thread: its busy share near 1 is the limit.",
+        "every byte; memory for the page cache is claimed before. The emulator has one thread: its "
+        "busy share near 1 is the limit.",
     )
     table(
         "The ramp: MB/s in each 100 ms of the first second",
@@ -223,14 +225,21 @@ def shown(rates: Sequence[float | None]) -> str:
     return f"{statistics.median(known):.0f}" if known else "-"
 
 
-def read(directory: str, row: Row, crc: int, readings: list[Reading], memory: list[int]) -> Sample:
+def read(
+    directory: str, row: Row, size: int, crc: int, readings: list[Reading], memory: list[int]
+) -> Sample:
     with (
         row.emulator(directory) as server,
         mounted(server, *row.options) as mount,
         tempfile.NamedTemporaryFile(prefix="ossfs-bench-") as told,
         Crew(READ, lambda: [(mount.path / "big", str(crc), told.name)]) as crew,
     ):
-        sample = timed(server, lambda: daemon_cpu(mount.pid), crew.work, prepare=crew.assemble)
+
+        def prepare() -> None:
+            crew.assemble()
+            claim_memory(size)
+
+        sample = timed(server, lambda: daemon_cpu(mount.pid), crew.work, prepare=prepare)
         opened, *arrivals = json.load(told)
         readings.append(Reading(opened, arrivals))
         memory.append(mount.memory())

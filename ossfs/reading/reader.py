@@ -28,6 +28,17 @@ SURE = 2 * BLOCK
 a program is several READs where the kernel sends no more than 128 KiB at once."""
 READAHEAD = 128 * 1024
 """READs of the kernel's readahead have this size or more; single pages are looked up one by one."""
+FAR = 0.01
+"""Seconds that the first bytes take of a distant store: OSS answers in 20 ms and more, one on the
+same machine in 1 or 2."""
+FAR_COMFORT = 128 * 1024 * 1024
+"""Bytes of the window that a distant store gets without further proof, as fast as the reader goes
+on: 16 requests of a chunk, which at OSS's usual 100 MB/s a connection are 1.3 GB/s."""
+FAR_MEASURE = 1.0
+"""Seconds the rate of a distant store is measured over: its chunks come in waves, 0.1 s apart."""
+FAR_REQUESTS = 8
+"""Requests that a distant store's window is cut into. A near one's is cut into two: each costs the
+loop and a thread 0.8 ms of work."""
 QUIET = 5.0
 """Seconds without a READ after which a handle gives back what was fetched ahead."""
 
@@ -103,6 +114,7 @@ class Reader:
         "_ahead",
         "_behind",
         "_direct",
+        "_far",
         "_position",
         "_reading",
         "_run",
@@ -122,6 +134,8 @@ class Reader:
         self._run = 0
         """Bytes read end to end; at the object's beginning SURE from the start, 0 for none."""
         self._window: Window | None = None
+        self._far = False
+        """The store was slow to give the first bytes, while little else was read."""
         self._ahead = 0
         """First unit not asked for by the window."""
         self._behind = 0
@@ -141,7 +155,9 @@ class Reader:
         content = self.content
         if content.size:
             self._start_first()
+            begun = self._reading.now()
             await content.cell(0)
+            self._waited(begun)
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return the bytes [offset, offset + size), short only at the end of the object.
@@ -202,9 +218,12 @@ class Reader:
         if first == last:
             cell = content.cells.get(first)
             if cell is None or not cell.ready:
+                begun = self._reading.now()
+                cell = await content.cell(first)
+                if not offset:
+                    self._waited(begun)
                 if self._window is not None:
                     self._window.stalled()
-                cell = await content.cell(first)
             view = cell.block.view[offset - first * BLOCK : end - first * BLOCK]
             content.consume(first, cell, end - offset, alone=alone)
             return view
@@ -217,6 +236,20 @@ class Reader:
             ]
             content.consume(unit, cell, stop - start, alone=alone)
         return memoryview(pieces)
+
+    def _waited(self, begun: float) -> None:
+        """Note since when the object's first bytes were waited for."""
+        reading = self._reading
+        # Where many read at once any store is slow, and more requests make it no faster.
+        few = reading.streaming < FAR_REQUESTS
+        self._far = few and reading.now() - begun > FAR
+        self._adapt()
+
+    def _adapt(self) -> None:
+        """Tell the window of a distant store; it may have been opened before that was known."""
+        if self._far and self._window is not None:
+            self._window.comfort = max(self._window.comfort, FAR_COMFORT)
+            self._window.measure = FAR_MEASURE
 
     def _note(self, offset: int, end: int, now: float) -> bool:
         """Follow the position; say whether this READ continues the sequence."""
@@ -268,6 +301,7 @@ class Reader:
         pusher = self._pusher
         comfort = COMFORT if pusher is None else pusher.reach
         self._window = Window(min(maximum, reading.share()), now, comfort)
+        self._adapt()
         self._ahead = end // BLOCK
         self.content.read_to = end
         self.content.arrived = self._push
@@ -292,15 +326,16 @@ class Reader:
             self._behind += 1
 
     def _run_ahead(self, window: Window, unit: int) -> None:
-        """Ask for what the window spans beyond `unit`, in requests of up to half of it.
+        """Ask for what the window spans beyond `unit`, in requests of some part of it.
 
-        Where pages are pushed and the store is near, a GET is two chunks, by default a whole group:
-        the loop and a thread have 0.8 ms of work for each.
+        Where pages are pushed and the store is near, a GET is two chunks, by default a whole group.
         """
         content, limits = self.content, self._reading.limits
         size = min(window.size, self._reading.share())
-        largest = limits.chunk * (2 if self._pusher is not None and window.near else 1)
-        units = max(1, min(size // 2, largest) // BLOCK)
+        near = window.near and not self._far
+        largest = limits.chunk * (2 if self._pusher is not None and near else 1)
+        requests = min(FAR_REQUESTS, limits.per_file) if self._far else 2
+        units = max(1, min(size // requests, largest) // BLOCK)
         self._ahead = max(self._ahead, unit)
         if unit not in content.cells and unit < self._ahead:
             content.start(unit, 1, prefetch=False)

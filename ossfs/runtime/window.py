@@ -34,7 +34,7 @@ class Climb:
         self.maximum = max(maximum, 1)
         self.size = min(size, self.maximum)
         self._best = 0.0
-        """The best rate at the settled size."""
+        """The best rate at the settled size since the last trial."""
         self._before = 0
         """The size that the present one is on trial against; 0 when it is settled."""
         self._hold = 0
@@ -45,6 +45,7 @@ class Climb:
         if self._before and rate < self._best * WORTHWHILE:
             self.size = self._before
             self._before = 0
+            self._best = 0.0  # one burst would make all later trials look bad
             self._hold = self._patience
             self._patience *= 2
             return
@@ -60,12 +61,13 @@ class Climb:
 class Window(Climb):
     """The prefetch window of one reader, in bytes."""
 
-    __slots__ = ("_bytes", "_since", "_stalled", "comfort")
+    __slots__ = ("_bytes", "_since", "_stalled", "comfort", "measure")
 
     def __init__(self, maximum: int, now: float, comfort: int = COMFORT) -> None:
         """`now` in seconds of the clock that advance() is told."""
         super().__init__(MINIMUM, maximum)
         self.comfort = comfort
+        self.measure = MEASURE
         self._restart(now)
 
     @property
@@ -85,7 +87,7 @@ class Window(Climb):
             self._restart(now)
             return
         elapsed = now - self._since
-        if self._bytes >= self.size and elapsed >= MEASURE:
+        if self._bytes >= self.size and elapsed >= self.measure:
             self.judge(self._bytes / elapsed, self._stalled)
             self._restart(now)
 

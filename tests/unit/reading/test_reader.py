@@ -13,7 +13,7 @@ import trio.testing
 
 from ossfs.reading.content import Content
 from ossfs.reading.pushing import GROUP, Pusher
-from ossfs.reading.reader import QUIET, Reader, ReadingLimits
+from ossfs.reading.reader import FAR_REQUESTS, QUIET, Reader, ReadingLimits
 from ossfs.runtime.blocks import BLOCK
 from ossfs.store.errors import Changed, StoreError, Unavailable
 from ossfs.store.plan import Raise, Rule
@@ -262,6 +262,57 @@ def test_a_window_widens_as_the_reader_goes_on_within_its_limits() -> None:
             assert max(sizes) == chunk
             assert most == per_file
             assert fetched(made) == 48 * MIB
+
+    run(main)
+
+
+@pytest.mark.parametrize(("latency", "requests"), [(0.001, (2, 3)), (0.05, (8, 16))])
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_store_that_is_slow_to_begin_is_asked_more_at_once(
+    latency: float, requests: tuple[int, int], overtaken: bool
+) -> None:
+    """The second READ, which may come before the first is answered, makes it a sequence."""
+    under_way, most = 0, 0
+
+    async def slow(op: str, _key: bytes) -> None:
+        nonlocal under_way, most
+        if op == "get_range_into":
+            under_way += 1
+            most = max(most, under_way)
+            await trio.sleep(latency)
+            under_way -= 1
+
+    async def main() -> None:
+        async with core(gate=slow) as made:
+            made.reading.limits = ReadingLimits(chunk=8 * MIB, per_file=64, total=256)
+            reader = opened(made, bytes(64 * MIB))
+            if overtaken:
+                async with trio.open_nursery() as nursery:
+                    for offset in (0, BLOCK // 2):
+                        nursery.start_soon(reader.read, offset, BLOCK // 2)
+            await read_all(reader, 16 * MIB, BLOCK)
+            least, limit = requests
+            assert least <= most <= limit
+
+    run(main)
+
+
+def test_where_many_read_at_once_no_store_counts_as_distant() -> None:
+    under_way, most = 0, 0
+
+    async def slow(op: str, _key: bytes) -> None:
+        nonlocal under_way, most
+        if op == "get_range_into":
+            under_way += 1
+            most = max(most, under_way)
+            await trio.sleep(0.05)
+            under_way -= 1
+
+    async def main() -> None:
+        async with core(gate=slow) as made:
+            made.reading.streaming = FAR_REQUESTS
+            await read_all(opened(made, bytes(32 * MIB)), 16 * MIB, BLOCK)
+            assert most == 2
 
     run(main)
 

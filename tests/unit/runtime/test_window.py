@@ -46,6 +46,34 @@ def test_a_cpu_bound_reader_stays_at_comfort() -> None:
     assert window.size == COMFORT
 
 
+def test_one_burst_does_not_keep_it_small_for_good() -> None:
+    window = Window(512 * MIB, 0.0)
+    drive(window, lambda size: 100 * MIB, 2)
+    window.stalled()
+    window.advance(COMFORT * 1000, 1000.0)  # a rate that no wider window reaches
+    now = 1000.0
+    while now < 1060:
+        now += MIB / (window.size * 5)
+        window.stalled()
+        window.advance(MIB, now)
+    assert window.size >= 256 * MIB
+
+
+def test_waves_are_told_from_speed_by_measuring_over_several() -> None:
+    window = Window(512 * MIB, 0.0)
+    window.measure = 1.0
+    now = 0.0
+    sizes = []
+    for _ in range(600):
+        now += 0.104
+        sizes.append(window.size)
+        for _mib in range(24):  # so many MiB, whatever the window
+            window.stalled()
+            window.advance(MIB, now)
+    settled = sizes[100:]
+    assert sum(size > COMFORT for size in settled) < len(settled) / 4
+
+
 def test_it_never_passes_its_maximum() -> None:
     window = Window(5 * MIB, 0.0)
     drive(window, lambda size: size, 100)
