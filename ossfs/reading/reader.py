@@ -32,8 +32,8 @@ FAR = 0.01
 """Seconds that the first bytes take of a distant store: OSS answers in 20 ms and more, one on the
 same machine in 1 or 2."""
 FAR_COMFORT = 128 * 1024 * 1024
-"""Bytes of the window that a distant store gets without further proof, as fast as the reader goes
-on: 16 requests of a chunk, which at OSS's usual 100 MB/s a connection are 1.3 GB/s."""
+"""Bytes that the windows of a distant store's readers get without further proof, all together, as
+fast as they go on: 16 requests of a chunk, at OSS's usual 100 MB/s a connection 1.3 GB/s."""
 FAR_MEASURE = 1.0
 """Seconds the rate of a distant store is measured over: its chunks come in waves, 0.1 s apart."""
 FAR_REQUESTS = 8
@@ -243,13 +243,6 @@ class Reader:
         # Where many read at once any store is slow, and more requests make it no faster.
         few = reading.streaming < FAR_REQUESTS
         self._far = few and reading.now() - begun > FAR
-        self._adapt()
-
-    def _adapt(self) -> None:
-        """Tell the window of a distant store; it may have been opened before that was known."""
-        if self._far and self._window is not None:
-            self._window.comfort = max(self._window.comfort, FAR_COMFORT)
-            self._window.measure = FAR_MEASURE
 
     def _note(self, offset: int, end: int, now: float) -> bool:
         """Follow the position; say whether this READ continues the sequence."""
@@ -301,7 +294,6 @@ class Reader:
         pusher = self._pusher
         comfort = COMFORT if pusher is None else pusher.reach
         self._window = Window(min(maximum, reading.share()), now, comfort)
-        self._adapt()
         self._ahead = end // BLOCK
         self.content.read_to = end
         self.content.arrived = self._push
@@ -331,6 +323,9 @@ class Reader:
         Where pages are pushed and the store is near, a GET is two chunks, by default a whole group.
         """
         content, limits = self.content, self._reading.limits
+        if self._far:
+            window.measure = FAR_MEASURE
+            window.comfort = max(COMFORT, FAR_COMFORT // self._reading.streaming)
         size = min(window.size, self._reading.share())
         near = window.near and not self._far
         largest = limits.chunk * (2 if self._pusher is not None and near else 1)
