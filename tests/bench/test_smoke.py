@@ -16,7 +16,7 @@ SCRIPTS = sorted(path.stem for path in BENCH.glob("[a-z]*.py"))
 def test_there_are_benchmarks() -> None:
     assert {
         *("cache", "clients", "find", "get", "listing", "read", "rename", "requests", "small"),
-        *("distant", "tree", "write"),
+        *("distant", "scattered", "tree", "write"),
     } <= set(SCRIPTS)
 
 
