@@ -9,7 +9,6 @@ flat. Exits non-zero when a name is missing, or when such a mount has grown by m
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,16 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.pop(1)  # the folder, whose requests.py is no library
 
 from bench.support.arguments import arguments
+from bench.support.entries import FOLDER, find, name_in_tree, record
 from bench.support.rig import Sample, daemon_cpu, mounted, table, timed
 from bench.support.servers import Server, emulated
-from ossfs.emulator.records import NORMAL, PLAIN, Record
 from ossfs.emulator.storage import Bucket
 
-FOLDER = 1_000
-"""Files in a directory."""
 ALLOWED = 60_000_000
 """Bytes by which a mount that keeps no inodes may grow."""
-FIRST_TIME = 1_700_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +44,10 @@ class Memory:
         return self.end - self.start
 
 
-def name_of(number: int) -> bytes:
-    return b"folder-%03d/file-%03d.jpg" % divmod(number, FOLDER)
-
-
-def record(number: int) -> Record:
-    """Return what the index holds of an object; nobody reads its bytes."""
-    etag = f"{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128):032X}"
-    size = 1_000 + number * 7919 % 50_000
-    return Record(name_of(number), NORMAL, size, FIRST_TIME + number * 7, etag, 0, PLAIN, ())
-
-
 def resident(pid: int) -> int:
     """Resident bytes of a process, shared memory included."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
-
-
-def find(path: Path, count: int) -> None:
-    """Exit with a message unless every file is found, once."""
-    shown = subprocess.run(
-        ["find", ".", "-type", "f"], cwd=path, capture_output=True, check=True
-    ).stdout
-    names = [line.removeprefix(b"./") for line in shown.splitlines()]
-    if len(names) != count or set(names) != set(map(name_of, range(count))):
-        raise SystemExit(f"find: {len(names)} names for {count} files, or wrong ones")
 
 
 def find_twice(server: Server, count: int, options: Sequence[str]) -> list[Memory]:
@@ -98,7 +73,7 @@ def main() -> None:
 
     def records(bucket: Bucket) -> None:
         for number in range(count):
-            bucket.commit(record(number))
+            bucket.commit(record(name_in_tree(number), number))
 
     kinds: dict[str, Sequence[str]] = {"default options": (), "without inodes": few}
     rounds: dict[str, list[list[Memory]]] = {name: [] for name in kinds}

@@ -18,6 +18,7 @@ sys.path.pop(1)  # the folder, whose requests.py is no library
 import trio
 
 from bench.support.arguments import arguments
+from bench.support.entries import check_shown, name_of, record, size_of
 from bench.support.rig import (
     Sample,
     daemon_cpu,
@@ -28,34 +29,9 @@ from bench.support.rig import (
     turn_about,
 )
 from bench.support.servers import Put, Server, emulated, on_seaweed, put_many, store_on
-from ossfs.emulator.records import NORMAL, PLAIN, Record
 from ossfs.emulator.storage import Bucket
 from ossfs.store.api import Store
 from ossfs.store.client import StoreClient
-
-FIRST_TIME = 1_700_000_000
-
-
-def record(number: int) -> Record:
-    """Return what the index holds of an object; nobody reads its bytes."""
-    return Record(
-        name_of(number),
-        NORMAL,
-        size_of(number),
-        FIRST_TIME + number * 7,
-        f"{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128):032X}",
-        0,
-        PLAIN,
-        (),
-    )
-
-
-def name_of(number: int) -> bytes:
-    return b"file-%06d.jpg" % number
-
-
-def size_of(number: int) -> int:
-    return 1_000 + number * 7919 % 50_000
 
 
 def page_through(store: Store, count: int) -> None:
@@ -93,27 +69,13 @@ def list_mounted(server: Server, count: int, command: list[str]) -> Sample:
         return sample
 
 
-def check_shown(command: list[str], shown: bytes, count: int) -> None:
-    """Exit with a message unless every name was shown, and its size where there are sizes."""
-    names: set[bytes] = set()
-    lines = shown.splitlines()[1:]  # the first is the total, or the directory itself
-    for line in lines:
-        words = line.split()
-        name = words[-1].rpartition(b"/")[2]
-        if len(words) > 1 and int(words[4]) != size_of(int(name[5:11])):
-            raise SystemExit(f"{command}: wrong size in {line!r}")
-        names.add(name)
-    if len(lines) != count or names != {name_of(number) for number in range(count)}:
-        raise SystemExit(f"{command}: {len(lines)} lines for {count} entries, or wrong names")
-
-
 def main() -> None:
     given = arguments(__doc__)
     count = 1_500 if given.quick else 20_000 if given.store == "s3" else 100_000
 
     def records(bucket: Bucket) -> None:
         for number in range(count):
-            bucket.commit(record(number))
+            bucket.commit(record(name_of(number), number))
 
     def objects(put: Put) -> None:
         put_many(put, ((name_of(number), bytes(size_of(number))) for number in range(count)))

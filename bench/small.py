@@ -7,7 +7,6 @@ every file they read; each file must cost one GET.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,8 +22,6 @@ from fastcrc import crc64
 from bench.support.arguments import arguments
 from bench.support.rig import (
     Sample,
-    daemon_cpu,
-    mounted,
     own_cpu,
     quietly,
     random_bytes,
@@ -33,27 +30,11 @@ from bench.support.rig import (
     turn_about,
     waited_cpu,
 )
-from bench.support.servers import Put, Server, curl_headers, serving, store_on, url_of
+from bench.support.servers import Put, curl_headers, serving, store_on, url_of
+from bench.support.small_files import PROCESSES, SIZE, read_mounted, small_files
 from ossfs.store.api import Store
 from ossfs.store.client import StoreClient
 from ossfs.store.transfer import TransferPool
-
-SIZE = 128 * 1024
-PROCESSES = 4
-
-READER = """
-import os, sys
-from concurrent.futures import ThreadPoolExecutor
-from fastcrc import crc64
-folder, part, step, count, threads, wanted = sys.argv[1], *map(int, sys.argv[2:])
-def read(number):
-    fd = os.open(f"{folder}/{number:05d}", os.O_RDONLY)
-    data = os.read(fd, 1 << 18)
-    os.close(fd)
-    assert int.from_bytes(data[:8], "big") == number and crc64.xz(data[8:]) == wanted, number
-with ThreadPoolExecutor(threads) as pool:
-    list(pool.map(read, range(part, count, step)))
-"""
 
 
 def get_directly(store: Store, etags: Sequence[str], readers: int, wanted: int) -> None:
@@ -79,31 +60,6 @@ def get_directly(store: Store, etags: Sequence[str], readers: int, wanted: int) 
     trio.run(main)
 
 
-def read_mounted(server: Server, count: int, readers: int, wanted: int) -> Sample:
-    with mounted(server) as mount:
-        folder = mount.path / "files"
-
-        def work() -> None:
-            processes = min(PROCESSES, readers)
-            words = [str(processes), str(count), str(readers // processes), str(wanted)]
-            started = [
-                subprocess.Popen([sys.executable, "-c", READER, folder, str(part), *words])
-                for part in range(processes)
-            ]
-            if any(process.wait() for process in started):
-                raise SystemExit("a reader failed")
-
-        sample = timed(
-            server,
-            lambda: daemon_cpu(mount.pid),
-            work,
-            prepare=lambda: quietly("ls", "-l", str(folder)),
-        )
-        if sample.traffic.gets != count:
-            raise SystemExit(f"{readers} readers: {sample.traffic.gets} GETs for {count} files")
-        return sample
-
-
 def main() -> None:
     given = arguments(__doc__)
     count = 200 if given.quick else 3000
@@ -112,8 +68,7 @@ def main() -> None:
     etags: list[str] = []
 
     def load(put: Put) -> None:
-        for number in range(count):
-            etags.append(put(b"files/%05d" % number, number.to_bytes(8, "big") + rest))
+        etags.extend(put(key, data) for key, data in small_files(count, rest))
 
     with (
         serving(given.store, load) as server,

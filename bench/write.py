@@ -10,14 +10,10 @@ CRC-64 the server tells.
 
 from __future__ import annotations
 
-import mmap
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.pop(1)  # the folder, whose requests.py is no library
@@ -26,6 +22,7 @@ import trio
 from fastcrc import crc64
 
 from bench.support.arguments import arguments
+from bench.support.large import Rig, source_of
 from bench.support.rig import (
     MIB,
     Crew,
@@ -37,13 +34,12 @@ from bench.support.rig import (
     mounted,
     own_cpu,
     quietly,
-    random_bytes,
     speed,
     table,
     timed,
     waited_cpu,
 )
-from bench.support.servers import MEMORY, Server, curl_headers, serving, store_on, url_of
+from bench.support.servers import curl_headers, serving, store_on, url_of
 from ossfs.config.derive import upload_concurrency
 from ossfs.store.api import Expected, Store, UploadPart
 from ossfs.store.client import StoreClient
@@ -55,20 +51,6 @@ PART = 8 * MIB
 """The mount's default."""
 SMALL = 128 * 1024
 WRITERS = 8
-
-WRITE_LARGE = """
-import mmap, os
-source, target = sys.argv[1:]
-with open(source, "rb") as file:
-    data = memoryview(mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ))
-sum(data[::4096])  # a write from memory that was never touched is cut to pieces by the kernel
-ready()
-descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-for offset in range(0, len(data), 1 << 20):
-    piece = data[offset : offset + (1 << 20)]
-    assert os.write(descriptor, piece) == len(piece)
-os.close(descriptor)
-"""
 
 WRITE_SMALL = """
 import os
@@ -84,45 +66,12 @@ for path, data in files:
 """
 
 
-class Source(NamedTuple):
-    """What is written: a file in memory, which all rows read."""
-
-    path: Path
-    view: memoryview
-    crc64: int
-
-
-@contextmanager
-def source_of(size: int) -> Iterator[Source]:
-    """Make a file of bytes that never repeat."""
-    with tempfile.NamedTemporaryFile(prefix="ossfs-bench-", dir=MEMORY) as file:
-        file.write(random_bytes(size))
-        file.flush()
-        with (
-            mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as mapped,
-            memoryview(mapped) as view,
-        ):
-            yield Source(Path(file.name), view, crc64.xz(view))
-
-
-class Rig(NamedTuple):
-    """An empty bucket and what is written to it."""
-
-    server: Server
-    store: Store
-    source: Source
-
-    def check_and_drop(self, key: bytes) -> None:
-        """Check the large object, and give its memory back."""
-        check_object(self.store, key, len(self.source.view), self.source.crc64)
-        self.store.delete(key, deadline=time.monotonic() + 60)
-
-    def check_small(self, folder: str, count: int) -> None:
-        """Check all small objects of a folder."""
-        for number in range(count):
-            start = number.to_bytes(8, "big")
-            crc = combine(crc64.xz(start), self.source.crc64, SMALL - 8)
-            check_object(self.store, f"{folder}/{number:05d}".encode(), SMALL, crc, start)
+def check_small(rig: Rig, folder: str, count: int) -> None:
+    """Check all small objects of a folder."""
+    for number in range(count):
+        start = number.to_bytes(8, "big")
+        crc = combine(crc64.xz(start), rig.source.crc64, SMALL - 8)
+        check_object(rig.store, f"{folder}/{number:05d}".encode(), SMALL, crc, start)
 
 
 def upload_directly(store: Store, key: bytes, data: memoryview, at_once: int) -> None:
@@ -205,23 +154,6 @@ def upload_large(rig: Rig, at_once: int) -> Sample:
     return sample
 
 
-def write_large(rig: Rig, memory: list[int], *, dd: bool) -> Sample:
-    """Write the large file into a mount that has just been made."""
-    with mounted(rig.server) as mount:
-        target = mount.path / "large"
-        command = ["dd", f"if={rig.source.path}", f"of={target}", "bs=1M", "conv=fsync"]
-        with Crew(WRITE_LARGE, lambda: [(rig.source.path, target)]) as crew:
-            sample = timed(
-                rig.server,
-                lambda: daemon_cpu(mount.pid),
-                (lambda: quietly(*command)) if dd else crew.work,
-                prepare=(lambda: None) if dd else crew.assemble,
-            )
-        rig.check_and_drop(b"large")
-        memory.append(mount.memory())
-        return sample
-
-
 def put_small(rig: Rig, count: int, *, asking: bool) -> Sample:
     rest = bytes(rig.source.view)
     folder = f"direct-{time.monotonic_ns()}"  # no names that are there already
@@ -230,7 +162,7 @@ def put_small(rig: Rig, count: int, *, asking: bool) -> Sample:
         own_cpu,
         lambda: put_directly(rig.store, folder, count, rest, asking=asking),
     )
-    rig.check_small(folder, count)
+    check_small(rig, folder, count)
     return sample
 
 
@@ -250,7 +182,7 @@ def write_small(rig: Rig, count: int) -> Sample:
             sample = timed(
                 rig.server, lambda: daemon_cpu(mount.pid), crew.work, prepare=crew.assemble
             )
-    rig.check_small(folder, count)
+    check_small(rig, folder, count)
     if sample.traffic.puts != count:
         raise SystemExit(f"{sample.traffic.puts} PUTs for {count} files")
     return sample
@@ -279,8 +211,8 @@ def measure_large(rig: Rig, runs: int, at_once: int) -> None:
         {
             "curl -T": lambda: curl_large(rig),
             "store layer alone": lambda: upload_large(rig, at_once),
-            program: lambda: write_large(rig, peaks[program], dd=False),
-            dd: lambda: write_large(rig, peaks[dd], dd=True),
+            program: lambda: rig.write_large(peaks[program], dd=False),
+            dd: lambda: rig.write_large(peaks[dd], dd=True),
         },
         runs,
     )

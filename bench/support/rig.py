@@ -55,9 +55,14 @@ def mounted(server: Server, *options: str) -> Iterator[Mount]:
 
 
 def daemon_cpu(pid: int) -> float:
-    """Seconds of user and system time of a process and the children it has waited for."""
+    """Seconds of user and system time of a process and the children it has waited for.
+
+    Its own to the nanosecond, theirs in ticks.
+    """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return sum(map(int, fields[11:15])) / TICK
+    # The clock that clock_getcpuclockid(3) gives, for which Python has no name.
+    own = time.clock_gettime((~pid << 3) | 2)
+    return own + sum(map(int, fields[13:15])) / TICK
 
 
 def own_cpu() -> float:
