@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -12,11 +13,16 @@ class Arguments(NamedTuple):
     runs: int
     store: str
     """oss: the emulator; s3: SeaweedFS."""
+    plot: Path | None = None
+    """Where to draw to, if anywhere."""
 
 
-def arguments(description: str | None, runs: int = 5, *, oss_only: bool = False) -> Arguments:
+def arguments(
+    description: str | None, runs: int = 5, *, oss_only: bool = False, plot: Path | None = None
+) -> Arguments:
     """Parse `--quick` (small data, one run: a smoke test), `--runs N` and `--store KIND`.
 
+    `plot` is where the benchmark draws to when asked by `--plot` without a name.
     Where the benchmark has nothing to show on that store it says so and ends.
     """
     summary = (description or "").partition("\n")[0]
@@ -26,8 +32,14 @@ def arguments(description: str | None, runs: int = 5, *, oss_only: bool = False)
     parser.add_argument(
         "--store", choices=("oss", "s3"), default="oss", help="the emulator, or SeaweedFS"
     )
+    if plot is not None:
+        parser.add_argument(
+            "--plot", type=Path, nargs="?", const=plot, help=f"draw to a PNG file (default {plot})"
+        )
     given = parser.parse_args()
     if oss_only and given.store != "oss":
         print(f"\nnothing in it runs on S3: {summary}", file=sys.stderr)
         raise SystemExit(0)
-    return Arguments(given.quick, 1 if given.quick else given.runs, given.store)
+    return Arguments(
+        given.quick, 1 if given.quick else given.runs, given.store, vars(given).get("plot")
+    )

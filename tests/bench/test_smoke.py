@@ -11,12 +11,14 @@ from tests.support.mount import run
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SCRIPTS = sorted(path.stem for path in BENCH.glob("[a-z]*.py"))
+DRAWN = "scaling"
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_there_are_benchmarks() -> None:
     assert {
-        *("cache", "clients", "find", "get", "listing", "read", "rename", "requests", "small"),
-        *("distant", "scattered", "tree", "write"),
+        *("cache", "clients", "distant", "find", "get", "listing", "read", "rename", "requests"),
+        *("scaling", "scattered", "small", "tree", "write"),
     } <= set(SCRIPTS)
 
 
@@ -29,15 +31,22 @@ def table_of(name: str, *options: str) -> list[str]:
         word in lines[1]
         for word in (
             *("of curl", "of direct", "times paging", "of the limit", "ours/best"),
-            *("of ossfs 2.0", "of default", "times as fast", "of no latency"),
+            *("of ossfs 2.0", "of default", "times as fast", "of no latency", "times 1x"),
         )
     )
     return lines
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != DRAWN])
 def test_a_benchmark_prints_a_table_with_a_ratio(name: str) -> None:
     table_of(name)
+
+
+def test_how_the_cost_grows_is_printed_and_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "scaling.png"
+    lines = table_of(DRAWN, "--plot", str(path))
+    assert sum("linear" in line or "bends upward" in line for line in lines) >= 14
+    assert path.read_bytes().startswith(PNG)
 
 
 @pytest.mark.parametrize("name", ["listing", "read", "write"])
