@@ -5,39 +5,30 @@ With `--store s3` the bucket is on SeaweedFS instead, a real S3 server.
 Every command shown is the command that was run, by a shell, and every output is its own. The
 tour fails when a command does, or when it did not say what it must. Whatever ends it, be it
 Ctrl-C, a signal or a reader that has left, the mount is taken away, the emulator ended and the
-directory removed, unless --keep asks otherwise. So every command runs in a process group of its
-own, which is ended and waited for before anything is taken from under it.
+directory removed, unless --keep asks otherwise.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from ossfs.cli import mounts, preflight, seaweed, signals
+from ossfs.cli import playground, preflight, seaweed, signals
 from ossfs.cli.sample import BUCKET, LARGE, fill, objects
 from ossfs.cli.terminal import complain, finish_output
-from ossfs.config import arguments
 from ossfs.credentials import Credentials, StaticCredentials
 from ossfs.emulator.main import DEFAULT_KEY_ID, DEFAULT_KEY_SECRET
 from ossfs.runtime.failure import UserError
-from ossfs.runtime.logs import FILE_NAME
 from ossfs.store.errors import StoreError
 
-_COMMAND_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 10.0
-_LOG_LINES = 10
+_PUT_TIMEOUT_S = 120.0
 _WORKED = "All of it worked; the mount and the server are gone again."
 
 
@@ -96,8 +87,6 @@ def demo(keep: bool, store: str) -> None:
     """Mount a sample bucket from a server here, and read and write it with ordinary programs."""
     preflight.check_fuse()
     signals.raise_when_asked_to_end()
-    # Cleaning up is plain callbacks, so that --keep can drop them; a suspended generator would
-    # run its own when it is collected.
     with ExitStack() as stack:
         try:
             _perform(stack, keep=keep, store=store)
@@ -110,68 +99,26 @@ def demo(keep: bool, store: str) -> None:
 
 def _perform(stack: ExitStack, *, keep: bool, store: str) -> None:
     """Do all of it; what has to be cleaned up goes onto the stack as soon as it may be there."""
-    home = _make_home(stack)
+    home = playground.make_home(stack, "demo")
     if store == "s3":
         name = "SeaweedFS"
         server, endpoint, count = _start_seaweed(stack, home, keep=keep)
     else:
         name = "An OSS emulator"
         count = fill(home / "store")
-        server, endpoint = _start_emulator(stack, home, keep=keep)
+        server, endpoint = playground.start_emulator(stack, home, keep=keep)
     click.echo(f"{name} serves bucket {BUCKET} ({count} objects) on {endpoint}\n")
-    environment = _environment()
-    _mount(stack, home, f"{store}://{BUCKET}", endpoint, environment)
-    failed = [step for step in tour() if not _run(step, home / "mnt", environment)]
+    if not playground.mount(stack, home, f"{store}://{BUCKET}", endpoint, _run):
+        raise UserError("the demo could not mount its bucket")
+    point = home / "mnt"
+    failed = [step for step in tour() if not _run(step.command, step.expect, point)]
     if failed:
-        _show_log(home)
+        playground.show_log(home)
         raise UserError(f"the demo failed at: {failed[0].command.splitlines()[0]}")
     if keep:
         _tell_what_stays(home, endpoint, server.pid)
         stack.pop_all()
         server.returncode = 0  # It outlives this process, which need not warn of that.
-
-
-def _make_home(stack: ExitStack) -> Path:
-    home = Path(os.path.realpath(tempfile.mkdtemp(prefix="ossfs-demo-")))
-
-    def remove() -> None:
-        # Never through a mount that could not be taken away: that would delete what is in it.
-        if mounts.mount_at(str(home / "mnt")) is None:
-            shutil.rmtree(home, ignore_errors=True)
-        if home.exists():
-            complain(f"{home} could not be removed")
-
-    stack.callback(remove)
-    for name in ("store", "mnt", "log"):
-        (home / name).mkdir()
-    return home
-
-
-def _start_emulator(
-    stack: ExitStack, home: Path, *, keep: bool
-) -> tuple[subprocess.Popen[bytes], str]:
-    """Serve the sample bucket from a process of its own; return it and its address."""
-    command = [sys.executable, "-P", "-m", "ossfs", "emulator", "--dir", str(home / "store")]
-    if not keep:
-        command.append("--until-stdin-closes")
-    errors = home / "log" / "emulator.log"
-    with open(errors, "wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL if keep else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("OSS_")},
-        )
-    stack.callback(_end, process)
-    assert process.stdout is not None
-    with process.stdout as output:
-        line = output.readline().decode()
-    if "http://" not in line:
-        said = errors.read_text(errors="replace").strip()
-        raise UserError(f"the emulator did not start: {said or 'it said nothing'}")
-    return process, "http://" + line.partition("http://")[2].split()[0]
 
 
 def _start_seaweed(
@@ -182,14 +129,14 @@ def _start_seaweed(
     from ossfs.store.s3 import S3Store
 
     server = seaweed.start(home / "store", DEFAULT_KEY_ID, DEFAULT_KEY_SECRET, tied=not keep)
-    stack.callback(_end, server.process)
+    stack.callback(playground.end, server.process)
     server.wait()
     keys = StaticCredentials(Credentials(DEFAULT_KEY_ID, DEFAULT_KEY_SECRET))
     store = S3Store(BUCKET, server.endpoint, keys)
     count = 0
     try:
         for name, data in objects():  # the first of which makes the bucket
-            deadline = time.monotonic() + _COMMAND_TIMEOUT_S
+            deadline = time.monotonic() + _PUT_TIMEOUT_S
             store.put(name.encode(), [data], deadline=deadline)
             count += 1
     except StoreError as error:
@@ -199,98 +146,16 @@ def _start_seaweed(
     return server.process, server.endpoint, count
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-
-
-def _environment() -> dict[str, str]:
-    """Return an environment in which the commands mean what a user's shell would mean by them."""
-    own = os.path.dirname(sys.executable)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OSS_")}
-    return kept | {
-        "PATH": own + os.pathsep + os.environ.get("PATH", os.defpath),
-        "OSS_ACCESS_KEY_ID": DEFAULT_KEY_ID,
-        "OSS_ACCESS_KEY_SECRET": DEFAULT_KEY_SECRET,
-        "LC_ALL": "C.UTF-8",
-    }
-
-
-def _mount(
-    stack: ExitStack, home: Path, source: str, endpoint: str, environment: dict[str, str]
-) -> None:
-    point = str(home / "mnt")
-    options = f"oss_endpoint={endpoint},log_dir={arguments.quote(str(home / 'log'))}"
-    words = ["ossfs", "mount", source, point, "-o", options]
-
-    def unmount() -> None:
-        if mounts.mount_at(point) is None:
-            return
-        with suppress(OSError):  # it cannot be shown
-            if _run(Step(shlex.join(["ossfs", "umount", point]), "unmounted"), home, environment):
-                return
-        mounts.detach(point, lazy=True)
-
-    stack.callback(unmount)
-    if not _run(Step(shlex.join(words), "mounted"), home, environment):
-        _show_log(home)
-        raise UserError("the demo could not mount its bucket")
-
-
-def _run(step: Step, directory: Path, environment: dict[str, str]) -> bool:
+def _run(command: str, expect: str, directory: Path) -> bool:
     """Show a command, run it, show what it said; tell whether it did what it must."""
-    click.echo(f"$ {step.command}")
-    with subprocess.Popen(
-        ["sh", "-c", step.command],
-        cwd=directory,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as shell:
-        try:
-            output = shell.communicate(timeout=_COMMAND_TIMEOUT_S)[0]
-        except subprocess.TimeoutExpired:
-            complain(f"the command has not ended in {_COMMAND_TIMEOUT_S:.0f} s")
-            output = _end_group(shell)
-        except BaseException:
-            signals.ignore()
-            _end_group(shell)
-            raise
-    said = output.decode(errors="replace").strip("\n")
+    click.echo(f"$ {command}")
+    status, said = playground.execute(command, directory)
     click.echo(said + "\n")
-    if shell.returncode != 0:
-        complain(f"the command ended with status {shell.returncode}")
-    elif step.expect not in said:
-        complain(f"the output lacks {step.expect!r}")
-    return shell.returncode == 0 and step.expect in said
-
-
-def _end_group(shell: subprocess.Popen[bytes]) -> bytes:
-    """End a shell and what it started; return what they said once none of them is left to say more.
-
-    `ossfs mount` takes its mount away when it is told to end, and that has to be waited for.
-    """
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(shell.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            return shell.communicate(timeout=_STOP_TIMEOUT_S)[0]
-    return b""
-
-
-def _show_log(home: Path) -> None:
-    log = home / "log" / FILE_NAME
-    if log.exists():
-        for line in log.read_text(errors="replace").splitlines()[-_LOG_LINES:]:
-            complain(f"log: {line}")
+    if status != 0:
+        complain(f"the command ended with status {status}")
+    elif expect not in said:
+        complain(f"the output lacks {expect!r}")
+    return status == 0 and expect in said
 
 
 def _tell_what_stays(home: Path, endpoint: str, server: int) -> None:
