@@ -7,8 +7,6 @@ the bytes comes before or after the timed part.
 
 from __future__ import annotations
 
-import os
-import random
 import resource
 import statistics
 import subprocess
@@ -24,11 +22,13 @@ from typing import NamedTuple, Self
 from fastcrc import crc64
 
 from bench.support.servers import Server, Traffic, counting, soon
+from ossfs.cli.terminal import in_columns
+from ossfs.cli.usage import cpu_seconds as daemon_cpu
+from ossfs.cli.workloads.content import Content
 from ossfs.store.api import Store
 from tests.support.mount import Mount, drop_caches
 
 MIB = 1 << 20
-TICK = os.sysconf("SC_CLK_TCK")
 ATTEMPTS = 10
 
 
@@ -52,17 +52,6 @@ def mounted(server: Server, *options: str) -> Iterator[Mount]:
         Mount(server, Path(directory) / "mount", "log_level=info", *options) as made,
     ):
         yield made
-
-
-def daemon_cpu(pid: int) -> float:
-    """Seconds of user and system time of a process and the children it has waited for.
-
-    Its own to the nanosecond, theirs in ticks.
-    """
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    # The clock that clock_getcpuclockid(3) gives, for which Python has no name.
-    own = time.clock_gettime((~pid << 3) | 2)
-    return own + sum(map(int, fields[13:15])) / TICK
 
 
 def own_cpu() -> float:
@@ -144,20 +133,13 @@ def speed(rounds: Sequence[dict[str, Sample]], row: str, base: str) -> float:
 
 
 def random_bytes(size: int) -> bytes:
-    """Return `size` bytes that do not compress, the same in every run.
-
-    No two pages are alike, so that bytes in the wrong place are wrong bytes: each 16 MiB are the
-    first ones turned by an odd number of bytes.
-    """
+    """Return `size` bytes that do not compress, the same in every run, no two pages alike."""
     return b"".join(random_pieces(size))
 
 
-def random_pieces(size: int) -> Iterator[bytes]:
+def random_pieces(size: int) -> Iterator[memoryview]:
     """Yield the same in pieces of 16 MiB, where all at once would fill the memory."""
-    piece = random.Random(size).randbytes(min(size, 16 * MIB))
-    for start in range(0, size, len(piece) or 1):
-        turn = start // len(piece) * 65_537 % len(piece)
-        yield (piece[turn:] + piece[:turn])[: size - start]
+    return Content(size).slices(0, size)
 
 
 def check_crc(path: Path, wanted: int) -> None:
@@ -266,12 +248,7 @@ def quietly(*command: str) -> None:
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], how: str) -> None:
     """Print a table and one line on how its figures were obtained."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    print(f"\n{title}")
-    for row in [header, ["-" * width for width in widths], *rows]:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        print("  ".join(cells))
+    print(f"\n{title}", *in_columns(header, rows), sep="\n")
     print(how)
 
 

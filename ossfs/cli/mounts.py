@@ -23,6 +23,7 @@ __all__ = [
     "Departure",
     "canonical",
     "detach",
+    "holding",
     "hung",
     "is_stopped",
     "mount_at",
@@ -48,6 +49,16 @@ def canonical(path: str) -> str:
         return within(PATIENCE_S, lambda: _resolve(path, points))
     except TimeoutError:
         raise hung(path) from None
+
+
+def holding(place: str) -> Mount | None:
+    """Return the mount that a canonical path lies on."""
+    point = max(
+        (mount.point for mount in table() if f"{place}/".startswith(mount.point.rstrip("/") + "/")),
+        key=len,
+        default="/",
+    )
+    return mount_at(point)
 
 
 def hung(path: str) -> UserError:

@@ -18,7 +18,6 @@ from ossfs.cli.terminal import complain
 from ossfs.config.values import show_size
 from ossfs.inquiry import WARM, inquire
 from ossfs.runtime.failure import ExitStatus, UserError
-from ossfs.runtime.mount_table import table
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar  # click names the type nowhere else
@@ -96,15 +95,10 @@ def warm(paths: Sequence[str], check: bool, evict: bool) -> int:
 def _mount_of(path: str) -> tuple[str, str, str]:
     """Return the mount point a path lies on, what is mounted there, and the path below it."""
     place = mounts.canonical(path)
-    point = max(
-        (mount.point for mount in table() if f"{place}/".startswith(mount.point.rstrip("/") + "/")),
-        key=len,
-        default="/",
-    )
-    mount = mounts.mount_at(point)
+    mount = mounts.holding(place)
     if mount is None or not mount.ours:
         raise UserError(f"{path} does not lie on a mount of ossfs", ExitStatus.MOUNTPOINT)
-    return point, mount.root, os.path.relpath(place, point)
+    return mount.point, mount.root, os.path.relpath(place, mount.point)
 
 
 def _files(point: str, below: str, outcome: Outcome) -> Iterator[Found]:

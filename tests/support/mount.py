@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ossfs.cli import mounts
+from ossfs.cli.usage import peak_memory
 from tests.support.emulator import EmulatorProcess
 from tests.support.weed import WeedProcess
 
@@ -60,12 +61,6 @@ def python(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run Python source in a process of its own, with a deadline."""
     return run(sys.executable, "-I", "-c", script, *words, check=check, seconds=seconds)
-
-
-def peak_memory(pid: int) -> int:
-    """Peak resident bytes of a process, shared memory included."""
-    fields = dict(re.findall(r"(\w+):\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text()))
-    return (int(fields["VmHWM"]) + int(fields["RssShmem"])) * 1024
 
 
 class Mount:
