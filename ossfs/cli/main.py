@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "warm": ("ossfs.cli.warm", "Bring files to the disk cache before they are read."),
     "cleanup": ("ossfs.cli.cleanup", "Abort multipart uploads that were left unfinished."),
     "demo": ("ossfs.cli.demo", "Show it all at work on this machine, no account needed."),
+    "bench": ("ossfs.cli.bench", "Measure a mount: reading, writing, listing, names."),
     "emulator": ("ossfs.emulator.main", "Serve a directory as an OSS endpoint on loopback."),
 }
 """Name: module that holds a click command of that name, and the line for the help."""
