@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import urllib.request
@@ -43,6 +44,13 @@ class WeedProcess:
     def pid(self) -> int:
         assert self._server is not None, "SeaweedFS is not running"
         return self._server.process.pid
+
+    def reached_at(self, port: int) -> WeedProcess:
+        """Return the same server as one that answers at another port; not to be entered."""
+        assert self._server is not None, "SeaweedFS is not running"
+        other = copy.copy(self)
+        other._server = self._server._replace(port=port)
+        return other
 
     def metrics(self) -> dict[tuple[str, str], float]:
         """Return its counters by name (without `SeaweedFS_`) and labels (`type="GET",...`)."""
