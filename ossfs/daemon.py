@@ -331,7 +331,7 @@ class _Daemon:
         options, device = self._options, self._session.device
         ahead = options.read_ahead_kb
         if ahead and raise_readahead(device, ahead):
-            self._reading.tolerance = max(self._reading.tolerance, 2 * ahead * 1024)
+            self._reading.readahead_raised(ahead * 1024)
         else:
             self._reading.pusher = Pusher(self._notifier.push)
         log.info(

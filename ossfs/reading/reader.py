@@ -1,11 +1,11 @@
 """The reader of one open file: decides what to fetch, and when to run ahead.
 
 Sequential reading grows a `Window` of cells ahead of the reader: READs end to end, or those of
-the kernel's readahead in about that order, from the object's beginning, or for SURE bytes from
-elsewhere; then each within a tolerance of where the furthest one ended. Anything else gets exactly
-the bytes it asks for and starts nothing. An object not larger than one prefetch chunk is fetched
-whole on its first read. A reader that goes quiet gives its window back (`Reading.sweep`), and under
-memory pressure what was fetched ahead is the first to go (`Reading.reclaim`).
+the kernel's readahead in about that order, from the object's beginning, or for `Reading.sure` bytes
+from elsewhere; then each within a tolerance of where the furthest one ended. Anything else gets
+exactly the bytes it asks for and starts nothing. An object not larger than one prefetch chunk is
+fetched whole on its first read. A reader that goes quiet gives its window back (`Reading.sweep`),
+and under memory pressure what was fetched ahead is the first to go (`Reading.reclaim`).
 
 Several READs of one handle run at once and may finish out of order; all state changes
 happen before the first await of read() or after its last one.
@@ -66,8 +66,9 @@ class Reading:
         pusher: Pusher | None = None,
     ) -> None:
         self.tolerance = TOLERANCE
-        """Bytes a READ may be off its sequence; with readahead raised, twice that readahead,
-        since the kernel sends the READs of two readahead windows in any order."""
+        """Bytes a READ may be off its sequence."""
+        self.sure = SURE
+        """Bytes end to end that make a sequence."""
         self.source = source
         self.limits = limits
         self.now = now
@@ -75,6 +76,15 @@ class Reading:
         self.readers: set[Reader] = set()
         self.streaming = 0
         """Readers with a window, among whom the pool is shared."""
+
+    def readahead_raised(self, size: int) -> None:
+        """Note that the kernel reads ahead as far as `size` bytes by itself.
+
+        It sends the READs of two such windows in any order, and one of them for a single random
+        read where pages next to it are there already, which is no sequence.
+        """
+        self.tolerance = max(TOLERANCE, 2 * size)
+        self.sure = max(SURE, size)
 
     def open(self, content: Content, inode: int, *, direct: bool = False) -> Reader:
         """Return a reader for a new handle of `inode`; `direct`: it never sees pushed pages."""
@@ -132,7 +142,7 @@ class Reader:
         self.last_read = reading.now()
         self._position = 0
         self._run = 0
-        """Bytes read end to end; at the object's beginning SURE from the start, 0 for none."""
+        """Bytes read end to end; at the object's beginning enough from the start, 0 for none."""
         self._window: Window | None = None
         self._far = False
         """The store was slow to give the first bytes, while little else was read."""
@@ -251,7 +261,7 @@ class Reader:
             if self._run and self._continues(offset, end):
                 self._run += end - offset
                 self._position = max(self._position, end)
-                if self._run > SURE and self._reading.limits.total:
+                if self._run > self._reading.sure and self._reading.limits.total:
                     self._open_window(self._position, now)
             else:
                 if not self._run or abs(offset - self._position) > TOLERANCE:
@@ -284,7 +294,7 @@ class Reader:
         return not off or (end - offset >= READAHEAD and -TOLERANCE <= off <= TOLERANCE)
 
     def _begin_run(self, offset: int, end: int) -> None:
-        self._run = SURE if offset < BLOCK else end - offset
+        self._run = self._reading.sure if offset < BLOCK else end - offset
         self._behind = offset // BLOCK
 
     def _open_window(self, end: int, now: float) -> None:

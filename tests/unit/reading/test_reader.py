@@ -151,13 +151,32 @@ def test_a_look_into_the_middle_is_several_reads_and_no_sequence(look: int, step
     run(main)
 
 
-def test_reading_on_from_the_middle_becomes_a_sequence() -> None:
+def test_what_the_kernel_itself_reads_ahead_in_the_middle_is_no_sequence() -> None:
+    """It takes a random read for one that goes on where the pages before it are there already."""
+    data = RNG.randbytes(96 * MIB)
+
+    async def main() -> None:
+        async with core() as made:
+            made.reading.readahead_raised(8 * MIB)
+            reader = opened(made, data)
+            for start in (40 * MIB, 8 * MIB, 72 * MIB):
+                for offset in range(start, start + 8 * MIB, MIB):
+                    assert bytes(await reader.read(offset, MIB)) == data[offset : offset + MIB]
+            assert fetched(made) == 24 * MIB
+            assert made.reading.streaming == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("readahead", [0, 8 * MIB])
+def test_reading_on_from_the_middle_becomes_a_sequence(readahead: int) -> None:
     data = RNG.randbytes(64 * MIB)
 
     async def main() -> None:
         async with core() as made:
+            made.reading.readahead_raised(readahead)
             reader = opened(made, data)
-            for offset in range(9 * MIB, 12 * MIB, 131_072):
+            for offset in range(9 * MIB, 12 * MIB + readahead, 131_072):
                 await reader.read(offset, 131_072)
             assert made.reading.streaming == 1
             reader.close()
