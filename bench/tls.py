@@ -1,9 +1,9 @@
 """The same reads by https and by http: the store layer alone, through a mount, by curl.
 
 One large object and many files of 128 KiB, on one emulator, which a process in front of it offers
-by https as well: it takes the encryption off and hands the bytes on, so that the server's side costs
-twice as much there, on the same cores. CPU is the client's alone. Every byte is checked, of the
-large object by CRC-64 before the timed runs, of the small files by their readers.
+by https as well: it takes the encryption off and hands the bytes on, so that the server's side
+costs twice as much there, on the same cores. CPU is the client's alone. Every byte is checked, of
+the large object by CRC-64 before the timed runs, of the small files by their readers.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def measure_small(
             for name, sample in results.items()
             for plain in [f"{name.partition(', ')[0]}, http"]
         ],
-        f"Medians of {runs}, turn about, ratios of two rows of a round; listed before; the readers' "
-        "start included; CPU of the daemon.",
+        f"Medians of {runs}, turn about, ratios of two rows of a round; listed before; the readers "
+        "are started within the time; CPU of the daemon.",
     )
 
 

@@ -5,9 +5,9 @@ wait of the kernel is bounded by `Limits`: the absolute deadline of the call and
 the longest silence that is still taken for a living server. Plain sockets stay
 blocking and are bounded with SO_RCVTIMEO/SO_SNDTIMEO, because Python's own
 timeouts make the socket non-blocking, which costs a poll for each recv and loses
-MSG_WAITALL (0.37 against 0.30 CPU seconds a GiB). Python's ssl ignores those
-options, so TLS uses settimeout. Within a large body the kernel is asked to wake us
-no sooner than for BATCH bytes (SO_RCVLOWAT): half the wakes, a tenth of the CPU saved.
+MSG_WAITALL (0.37 against 0.30 CPU seconds a GiB). So do those below TLS, which is made in
+memory (`store.encryption`). Within a large body the kernel is asked to wake us no sooner
+than for BATCH bytes (SO_RCVLOWAT): half the wakes, a tenth of the CPU saved.
 
 Bytes that were received but not yet asked for sit in the scratch buffer. Where
 a large body follows, the head is peeked at and consumed exactly, so that the
@@ -20,13 +20,15 @@ import select
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from ossfs.store.api import Buffer
-from ossfs.store.errors import DeadlineExceeded, Unavailable
+from ossfs.store.encryption import Encryption
+from ossfs.store.errors import DeadlineExceeded, StoreError, Unavailable
 
 MAX_HEAD = 64 * 1024
 """Bytes of status line and headers a reply may have; OSS allows 8 KiB of metadata."""
@@ -38,7 +40,20 @@ _SLACK = 0.02
 """Seconds a kernel timeout may be longer than needed before it is set anew."""
 _IOV = 512
 """Pieces in one sendmsg; the kernel takes 1,024."""
-_TLS_SEND = 1024 * 1024
+_ENCRYPTED = 256 * 1024
+"""Bytes of TLS received or sent at once, and kept in memory until they are decrypted."""
+_ENCRYPTED_BATCH = 128 * 1024
+"""BATCH of TLS: when as much is to follow, this is not here yet, _ENCRYPTED of it maybe being."""
+
+
+class _Received(threading.local):
+    """Where a thread receives what is decrypted at once: connections are many, threads few."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(_ENCRYPTED))
+
+
+_received = _Received()
 
 
 class Limits(NamedTuple):
@@ -60,23 +75,21 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_batching",
+        "_encryption",
         "_end",
-        "_flags",
         "_poll",
         "_receive_timeout",
         "_scratch",
         "_send_timeout",
         "_socket",
         "_start",
-        "_tls",
         "idle_since",
         "used",
     )
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self._tls = isinstance(connected, ssl.SSLSocket)
-        self._flags = 0 if self._tls else socket.MSG_WAITALL
+        self._encryption: Encryption | None = None
         self._scratch = bytearray(_SCRATCH)
         self._start = 0
         self._end = 0
@@ -87,25 +100,36 @@ class Connection:
         self.idle_since = 0.0
         self.used = False
         """Whether a reply has come over it already: only then can it be stale."""
-        if not self._tls:
-            connected.settimeout(None)
+        connected.settimeout(None)
+
+    def encrypt(self, context: ssl.SSLContext, host: str, limits: Limits) -> None:
+        """Speak TLS from here on; ssl.SSLError unless the server proves to be `host`."""
+        encryption = Encryption(context, host)
+        try:
+            while not encryption.shake_hands():
+                self._send_encrypted(encryption, limits)
+                self._receive_encrypted(encryption, limits)
+        except ssl.SSLError:
+            with suppress(OSError, StoreError):
+                self._send_encrypted(encryption, limits)  # the server is told why
+            raise
+        self._send_encrypted(encryption, limits)
+        self._encryption = encryption
 
     def close(self) -> None:
         self._socket.close()
 
     def abort(self) -> None:
         """Wake whoever waits on it, in whatever thread: its call fails now."""
-        # It may be closed already, or the server may have been quicker. Not SSLSocket's own
-        # shutdown: that takes the encryption away first, and a thread about to send would send
-        # its request, signature and token in the clear.
+        # It may be closed already, or the server may have been quicker.
         with suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def has_surplus(self) -> bool:
         """Whether more than the reply has been received: a next reply would begin in it."""
         if self._start != self._end:
             return True
-        return self._tls and isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+        return self._encryption is not None and self._encryption.has_surplus
 
     def is_spent(self) -> bool:
         """Whether the server has closed an idle connection or sent what nobody asked for.
@@ -121,21 +145,19 @@ class Connection:
     def send(self, pieces: Sequence[Buffer], limits: Limits) -> None:
         """Send all pieces without joining them."""
         views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
-        first = 0
-        while first < len(views):
-            self._bound_send(limits)
-            try:
-                if self._tls:
-                    sent = self._socket.send(views[first][:_TLS_SEND])
-                else:
-                    sent = self._socket.sendmsg(views[first : first + _IOV])
-            except (BlockingIOError, TimeoutError):
-                raise _late(limits, "the server takes no more data") from None
-            while first < len(views) and sent >= len(views[first]):
-                sent -= len(views[first])
-                first += 1
-            if sent:
-                views[first] = views[first][sent:]
+        encryption = self._encryption
+        if encryption is None:
+            self._send_all(views, limits)
+            return
+        for view in views:
+            while view:
+                encrypted = encryption.encrypt(view[:_ENCRYPTED])
+                view = view[encrypted:]
+                if not encrypted or encryption.to_send >= _ENCRYPTED:
+                    self._send_encrypted(encryption, limits)
+                if not encrypted:
+                    self._receive_encrypted(encryption, limits)
+        self._send_encrypted(encryption, limits)
 
     def fileno(self) -> int:
         """The socket's descriptor, for whoever waits without blocking."""
@@ -143,6 +165,10 @@ class Connection:
 
     def send_now(self, data: bytes) -> bool:
         """Send all of `data` without blocking; False when it does not fit (then close it)."""
+        if self._encryption is not None:
+            if self._encryption.encrypt(data) < len(data):
+                return False
+            data = self._encryption.take()
         try:
             return self._socket.send(data, socket.MSG_DONTWAIT) == len(data)
         except BlockingIOError:
@@ -150,8 +176,14 @@ class Connection:
 
     def receive_now(self, view: memoryview) -> int | None:
         """Receive what is there without blocking: 0 at the end of the stream, None for nothing."""
+        encryption = self._encryption
         try:
-            return self._socket.recv_into(view, 0, socket.MSG_DONTWAIT)
+            if encryption is None:
+                return self._socket.recv_into(view, 0, socket.MSG_DONTWAIT)
+            while (arrived := encryption.decrypt(view)) is None:
+                room = _received.buffer
+                encryption.received(room[: self._socket.recv_into(room, 0, socket.MSG_DONTWAIT)])
+            return arrived
         except BlockingIOError:
             return None
 
@@ -166,7 +198,7 @@ class Connection:
 
         With `peek` no byte of the body is taken out of the kernel.
         """
-        peek = peek and not self._tls
+        peek = peek and self._encryption is None
         searched = 0  # relative to the start, because the bytes may be moved for room
         while True:
             end = self._scratch.find(b"\r\n\r\n", self._start + max(0, searched - 3), self._end)
@@ -216,7 +248,7 @@ class Connection:
             view[:got] = memoryview(self._scratch)[self._start : self._start + got]
             self._start += got
         while got < size:
-            arrived = self._receive(view[got:] if got else view, self._flags, limits)
+            arrived = self._receive(view[got:] if got else view, socket.MSG_WAITALL, limits)
             if not arrived:
                 break
             got += arrived
@@ -224,10 +256,10 @@ class Connection:
 
     def _batch(self, batching: bool) -> None:
         """Wake for BATCH bytes or for any: fewer than asked for would never wake us."""
-        if not self._tls:
-            low = BATCH if batching else 1
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low)
-            self._batching = batching
+        most = BATCH if self._encryption is None else _ENCRYPTED_BATCH
+        low = most if batching else 1
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low)
+        self._batching = batching
 
     def _peek_head(self, limits: Limits) -> int:
         """Move what is there of the head, and nothing of the body, to the scratch buffer."""
@@ -258,31 +290,49 @@ class Connection:
         return memoryview(self._scratch)[self._end :]
 
     def _receive(self, view: memoryview, flags: int, limits: Limits) -> int:
-        self._bound_receive(limits)
-        try:
-            return self._socket.recv_into(view, 0, flags)
-        except (BlockingIOError, TimeoutError):
-            raise _late(limits, "the server is silent") from None
+        """Receive into `view`; 0 at the end of the stream. Of TLS as much as is there."""
+        encryption = self._encryption
+        if encryption is None:
+            return self._receive_raw(view, flags, limits)
+        while (arrived := encryption.decrypt(view)) is None:
+            if encryption.to_send:
+                self._send_encrypted(encryption, limits)  # new keys, say, are to be acknowledged
+            self._receive_encrypted(encryption, limits)
+        return arrived
 
-    def _bound_receive(self, limits: Limits) -> None:
+    def _receive_encrypted(self, encryption: Encryption, limits: Limits) -> None:
+        room = _received.buffer
+        encryption.received(room[: self._receive_raw(room, 0, limits)])
+
+    def _receive_raw(self, view: memoryview, flags: int, limits: Limits) -> int:
         seconds = _wait(limits)
         if not seconds <= self._receive_timeout <= seconds + _SLACK:
             self._receive_timeout = seconds
-            if self._tls:
-                self._socket.settimeout(seconds)
-                self._send_timeout = seconds
-            else:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+        try:
+            return self._socket.recv_into(view, 0, flags)
+        except BlockingIOError:
+            raise _late(limits, "the server is silent") from None
 
-    def _bound_send(self, limits: Limits) -> None:
-        seconds = _wait(limits)
-        if not seconds <= self._send_timeout <= seconds + _SLACK:
-            self._send_timeout = seconds
-            if self._tls:
-                self._socket.settimeout(seconds)
-                self._receive_timeout = seconds
-            else:
+    def _send_encrypted(self, encryption: Encryption, limits: Limits) -> None:
+        self._send_all([memoryview(encryption.take())], limits)
+
+    def _send_all(self, views: list[memoryview], limits: Limits) -> None:
+        first = 0
+        while first < len(views):
+            seconds = _wait(limits)
+            if not seconds <= self._send_timeout <= seconds + _SLACK:
+                self._send_timeout = seconds
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
+            try:
+                sent = self._socket.sendmsg(views[first : first + _IOV])
+            except BlockingIOError:
+                raise _late(limits, "the server takes no more data") from None
+            while first < len(views) and sent >= len(views[first]):
+                sent -= len(views[first])
+                first += 1
+            if sent:
+                views[first] = views[first][sent:]
 
 
 def _wait(limits: Limits) -> float:

@@ -2,7 +2,7 @@
 
 Threads are for blocks; a small object costs half the CPU when the loop itself sends the
 request and picks up the reply (measured: 25-38 us against 45-70 through a thread). An
-exchange begins on an idle plain connection and takes what comes in most cases: the bytes
+exchange begins on an idle connection and takes what comes in most cases: the bytes
 that were asked for, or a refusal, both with a Content-Length. What is not that simple (a
 connection that was dead already, chunks) is `Unsuited`: the connection is closed, and a
 thread asks again, where every case is handled. All else fails as it would in a thread.

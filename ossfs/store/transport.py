@@ -193,8 +193,6 @@ class Transport:
 
         `check(status, headers, size)` judges the reply to a request for `size` bytes.
         """
-        if self._tls is not None:
-            return None
         connection = self._take_idle()
         if connection is None:
             return None
@@ -332,12 +330,13 @@ class Transport:
         try:
             raw = self._connect_socket(deadline)
             try:
-                if self._tls is None:
-                    return Connection(raw)
-                if self._proxy:
-                    self._tunnel(raw, deadline)
-                raw.settimeout(max(0.001, deadline - time.monotonic()))
-                return Connection(self._tls.wrap_socket(raw, server_hostname=self._origin.host))
+                connection = Connection(raw)
+                if self._tls is not None:
+                    at_most = Limits(deadline, self._connect_timeout)
+                    if self._proxy:
+                        self._tunnel(connection, at_most)
+                    connection.encrypt(self._tls, self._origin.host, at_most)
+                return connection
             except BaseException:
                 raw.close()
                 raise
@@ -388,14 +387,12 @@ class Transport:
             raise OSError(errno.EADDRNOTAVAIL, "bind_ips has no address of the server's family")
         return fitting[turn % len(fitting)]
 
-    def _tunnel(self, raw: socket.socket, deadline: float) -> None:
+    def _tunnel(self, plain: Connection, limits: Limits) -> None:
         """Ask the proxy to connect us to the origin."""
         assert self._proxy is not None
         # Always with the port, unlike the Host header.
         host = f"[{self._origin.host}]" if ":" in self._origin.host else self._origin.host
         target = f"{host}:{self._origin.port}".encode()
-        plain = Connection(raw)
-        limits = Limits(deadline, self._connect_timeout)
         plain.send(
             [
                 b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n" % (target, target)

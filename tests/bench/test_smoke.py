@@ -18,7 +18,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def test_there_are_benchmarks() -> None:
     assert {
         *("cache", "clients", "distant", "find", "get", "listing", "read", "rename", "requests"),
-        *("scaling", "scattered", "small", "tree", "write"),
+        *("scaling", "scattered", "small", "tls", "tree", "write"),
     } <= set(SCRIPTS)
 
 

@@ -35,6 +35,45 @@ def test_a_connection_waits_for_many_bytes_only_where_as_many_are_sure_to_follow
             assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == low
 
 
+def test_a_tls_connection_never_waits_for_more_than_is_to_come(
+    trusting: ssl.SSLContext, server_side: ssl.SSLContext
+) -> None:
+    size = 2 * BATCH + 5_000
+    body = bytes(range(251)) * (size // 251 + 1)
+    with encrypted(trusting, server_side) as (connection, theirs):
+        limits = Limits(soon(), LONG)
+        view = memoryview(bytearray(size))
+        sending = threading.Thread(target=theirs.sendall, args=(body[:size],))
+        sending.start()
+        for start in range(0, size, 40_000):
+            piece = view[start : start + 40_000]
+            following = size - start - len(piece)
+            assert connection.fill(piece, limits, following=following) == len(piece)
+        sending.join()
+        assert view == body[:size]
+        low = socket.SOL_SOCKET, socket.SO_RCVLOWAT
+        assert connection._socket.getsockopt(*low) == 1
+
+
+@contextmanager
+def encrypted(
+    trusting: ssl.SSLContext, server_side: ssl.SSLContext
+) -> Iterator[tuple[Connection, ssl.SSLSocket]]:
+    """Give a connection that speaks TLS, and the server's end of it."""
+    near, far = socket.socketpair()
+    accepted: list[ssl.SSLSocket] = []
+    accepting = threading.Thread(
+        target=lambda: accepted.append(server_side.wrap_socket(far, server_side=True))
+    )
+    accepting.start()
+    connection = Connection(near)
+    connection.encrypt(trusting, "127.0.0.1", Limits(soon(), LONG))
+    accepting.join()
+    with accepted[0]:
+        yield connection, accepted[0]
+    connection.close()
+
+
 @pytest.mark.parametrize("end", [CLOSE, HANG_UP, RESET], ids=repr)
 def test_a_dead_kept_connection_costs_one_replay(end: object) -> None:
     with CannedServer([OK, end], [OK]) as server, transport_to(server) as transport:  # type: ignore[list-item]
@@ -201,26 +240,18 @@ def test_a_connection_that_was_being_made_while_all_were_closed_is_of_no_use() -
 def test_breaking_off_a_tls_connection_lets_nothing_out_unencrypted(
     trusting: ssl.SSLContext, server_side: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near, far = socket.socketpair()
-    accepted: list[ssl.SSLSocket] = []
-    accepting = threading.Thread(
-        target=lambda: accepted.append(server_side.wrap_socket(far, server_side=True))
-    )
-    accepting.start()
-    connection = Connection(trusting.wrap_socket(near, server_hostname="127.0.0.1"))
-    accepting.join()
-    really = socket.socket.shutdown
+    with encrypted(trusting, server_side) as (connection, theirs):
+        really = socket.socket.shutdown
 
-    def while_another_thread_sends(self: socket.socket, how: int) -> None:
-        connection.send([b"Authorization: secret"], Limits(soon(), LONG))
-        really(self, how)
+        def while_another_thread_sends(self: socket.socket, how: int) -> None:
+            connection.send([b"Authorization: secret"], Limits(soon(), LONG))
+            really(self, how)
 
-    monkeypatch.setattr(socket.socket, "shutdown", while_another_thread_sends)
-    connection.abort()
-    with accepted[0], socket.socket(fileno=accepted[0].detach()) as raw:
-        assert b"secret" not in raw.recv(4096)
-        assert raw.recv(4096) == b""
-    connection.close()
+        monkeypatch.setattr(socket.socket, "shutdown", while_another_thread_sends)
+        connection.abort()
+        with socket.socket(fileno=theirs.detach()) as raw:
+            assert b"secret" not in raw.recv(4096)
+            assert raw.recv(4096) == b""
 
 
 def test_threads_at_once_have_connections_of_their_own() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import select
+import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -101,6 +103,40 @@ def test_an_idle_connection_serves_a_small_get_on_the_loop() -> None:
         assert get(store, check=lambda client: _counted(client, 1)) == BODY
         assert taken == [True]
         assert server.connections == 1
+        store.close()
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_small_get_is_made_on_the_loop_over_tls_too(
+    size: int, certificate: Path, server_side: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    body = bytes(range(250)) * (size // 250) + bytes(size % 250)
+    answer = (
+        b'HTTP/1.1 206 Partial Content\r\nETag: "E1"\r\nx-oss-request-id: R\r\n'
+        b"Content-Length: %d\r\nContent-Range: bytes 0-%d/%d\r\n\r\n" % (size, size - 1, size)
+    ) + body
+    with CannedServer([reply(), answer, answer], tls=server_side) as server:
+        store = OssStore("bucket", f"https://127.0.0.1:{server.port}", KEYS)
+        warm(store)
+        taken = exchanged(store)
+        assert get(store, size=size) == body
+        assert get(store, size=size) == body
+        assert taken == [True, True]
+        assert server.connections == 1
+        store.close()
+
+
+@pytest.mark.parametrize("end", [CLOSE, HANG_UP, RESET], ids=repr)
+def test_a_kept_tls_connection_that_died_leaves_a_small_get_to_a_thread(
+    end: Step, certificate: Path, server_side: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with CannedServer([reply(), end], [reply()], tls=server_side) as server:
+        store = OssStore("bucket", f"https://127.0.0.1:{server.port}", KEYS)
+        warm(store)
+        assert get(store) == BODY
+        assert server.connections == 2
         store.close()
 
 

@@ -432,6 +432,18 @@ def test_tls_carries_bodies_both_ways_and_keeps_the_connection(
         assert server.connections == 1
 
 
+@pytest.mark.parametrize("size", [100, 100_000, 2_000_000])
+def test_a_body_cut_off_under_tls_is_truncated(
+    size: int, trusting: ssl.SSLContext, server_side: ssl.SSLContext
+) -> None:
+    with (
+        CannedServer([reply(200, bytes(size), length=size + 1), CLOSE], tls=server_side) as server,
+        transport_to(server, "https", tls=trusting) as transport,
+        pytest.raises(Truncated, match="1 bytes early"),
+    ):
+        get(transport, expect=size + 1).fill([memoryview(bytearray(size + 1))])
+
+
 def test_tls_waits_no_longer_than_it_may(
     trusting: ssl.SSLContext, server_side: ssl.SSLContext
 ) -> None:
