@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -430,8 +431,14 @@ def draw(curves: Sequence[Curve], runs: int, path: Path) -> None:
     figure.savefig(path, dpi=100, format="png")
 
 
+def more(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--plot", type=Path, nargs="?", const=PLOT, help=f"draw to a PNG file (default {PLOT})"
+    )
+
+
 def main() -> None:
-    given = arguments(__doc__, oss_only=True, plot=PLOT)
+    given = arguments(__doc__, oss_only=True, more=more)
     scale = QUICK if given.quick else FULL
     curves = [
         curve
@@ -440,9 +447,10 @@ def main() -> None:
     ]
     show_costs(curves, given.runs)
     show_growth(curves)
-    if given.plot is not None:
-        draw(curves, given.runs, given.plot)
-        print(f"\nDrawn to {given.plot}")
+    path: Path | None = given.more.plot
+    if path is not None:
+        draw(curves, given.runs, path)
+        print(f"\nDrawn to {path}")
 
 
 if __name__ == "__main__":

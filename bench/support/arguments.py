@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -13,16 +13,21 @@ class Arguments(NamedTuple):
     runs: int
     store: str
     """oss: the emulator; s3: SeaweedFS."""
-    plot: Path | None = None
-    """Where to draw to, if anywhere."""
+    more: argparse.Namespace
+    """Everything, with what the benchmark has added."""
 
 
 def arguments(
-    description: str | None, runs: int = 5, *, oss_only: bool = False, plot: Path | None = None
+    description: str | None,
+    runs: int = 5,
+    *,
+    oss_only: bool = False,
+    store: str = "oss",
+    more: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
 ) -> Arguments:
     """Parse `--quick` (small data, one run: a smoke test), `--runs N` and `--store KIND`.
 
-    `plot` is where the benchmark draws to when asked by `--plot` without a name.
+    `more` adds arguments of the benchmark's own.
     Where the benchmark has nothing to show on that store it says so and ends.
     """
     summary = (description or "").partition("\n")[0]
@@ -30,16 +35,11 @@ def arguments(
     parser.add_argument("--quick", action="store_true", help="small data, one run")
     parser.add_argument("--runs", type=int, default=runs, help=f"runs a row (default {runs})")
     parser.add_argument(
-        "--store", choices=("oss", "s3"), default="oss", help="the emulator, or SeaweedFS"
+        "--store", choices=("oss", "s3"), default=store, help="the emulator, or SeaweedFS"
     )
-    if plot is not None:
-        parser.add_argument(
-            "--plot", type=Path, nargs="?", const=plot, help=f"draw to a PNG file (default {plot})"
-        )
+    more(parser)
     given = parser.parse_args()
     if oss_only and given.store != "oss":
         print(f"\nnothing in it runs on S3: {summary}", file=sys.stderr)
         raise SystemExit(0)
-    return Arguments(
-        given.quick, 1 if given.quick else given.runs, given.store, vars(given).get("plot")
-    )
+    return Arguments(given.quick, 1 if given.quick else given.runs, given.store, given)

@@ -31,6 +31,7 @@ class Seaweed(NamedTuple):
 
     process: subprocess.Popen[bytes]
     port: int
+    master_port: int
 
     @property
     def endpoint(self) -> str:
@@ -98,7 +99,7 @@ def start(
             cwd=directory,
             start_new_session=True,
         )
-    return Seaweed(process, ports[2 * _PARTS.index("s3")])
+    return Seaweed(process, *(ports[2 * _PARTS.index(part)] for part in ("s3", "master")))
 
 
 def _program() -> str:

@@ -1,9 +1,10 @@
-"""Other programs that mount an S3 bucket, as tests and benchmarks run them beside ours."""
+"""Other programs that mount a bucket, as tests and benchmarks run them beside ours."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.emulator import EmulatorProcess
 from tests.support.weed import WeedProcess
 
 _PATIENCE_S = 30.0
@@ -74,21 +76,44 @@ class Peer:
             process.wait()
 
 
+_STORES = {"s3": ("s3fs", "rclone"), "oss": ("ossfs2", "ossfs1")}
+_PROGRAMS = {"ossfs1": "ossfs"}
+"""What a peer's program is called, where that is not its name here."""
+_ELF = b"\x7fELF"
+
+
+def installed(store: str) -> list[str]:
+    """Return the peers of a store ("s3", "oss") that are on PATH; our own scripts are none."""
+    found = []
+    for name in _STORES[store]:
+        path = shutil.which(_PROGRAMS.get(name, name))
+        if path is not None:
+            with open(path, "rb") as file:
+                if file.read(len(_ELF)) == _ELF:
+                    found.append(name)
+    return found
+
+
 def peers_on(
-    server: WeedProcess, bucket: str, directory: Path, *, attentive: bool = False
+    server: WeedProcess | EmulatorProcess, bucket: str, directory: Path, *, attentive: bool = False
 ) -> dict[str, Callable[[], Peer]]:
-    """Return makers of mounts of `bucket` below `directory`, by the program's name.
+    """Return makers of mounts of `bucket` below `directory`, by name: `installed` tells which.
 
     Each with its defaults; rclone returns from close before it uploads. `attentive` ones see at
     once what others change, and rclone keeps files on disk while they are written, as it must for
     more than a stream.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    if isinstance(server, WeedProcess):
+        return _s3_peers(server, bucket, directory, attentive=attentive)
+    return _oss_peers(server, bucket, directory)
 
+
+def _s3_peers(
+    server: WeedProcess, bucket: str, directory: Path, *, attentive: bool
+) -> dict[str, Callable[[], Peer]]:
     def s3fs() -> Peer:
-        keys = directory / "passwd-s3fs"
-        keys.write_text(f"{server.key_id}:{server.key_secret}\n")
-        keys.chmod(0o600)
+        keys = _private(directory / "passwd-s3fs", f"{server.key_id}:{server.key_secret}\n")
         options = f"url={server.endpoint},use_path_request_style,passwd_file={keys}"
         if attentive:
             options += ",stat_cache_expire=1"
@@ -113,6 +138,44 @@ def peers_on(
         return Peer("rclone", command, path, _plain() | settings)
 
     return {"s3fs": s3fs, "rclone": rclone}
+
+
+def _oss_peers(
+    server: EmulatorProcess, bucket: str, directory: Path
+) -> dict[str, Callable[[], Peer]]:
+    def ossfs2() -> Peer:
+        settings = {
+            "oss_endpoint": server.endpoint,
+            "oss_bucket": bucket,
+            "oss_access_key_id": server.key_id,
+            "oss_access_key_secret": server.key_secret,
+            "log_dir": str(directory / "ossfs2-log"),
+            "path_style": "true",  # 2.0.10; earlier ones ignore what they do not know in a file
+        }
+        path = directory / "ossfs2"
+        conf = _private(
+            directory / "ossfs2.conf",
+            "".join(f"--{name}={value}\n" for name, value in settings.items()),
+        )
+        command = ["ossfs2", "mount", str(path), "-c", str(conf), "-f"]
+        return Peer("ossfs2", command, path, _plain())
+
+    def ossfs1() -> Peer:
+        keys = _private(
+            directory / "passwd-ossfs", f"{bucket}:{server.key_id}:{server.key_secret}\n"
+        )
+        path = directory / "ossfs1"
+        options = f"url={server.endpoint},passwd_file={keys},use_path_request_style,allow_other"
+        return Peer("ossfs1", ["ossfs", bucket, str(path), "-f", "-o", options], path, _plain())
+
+    return {"ossfs2": ossfs2, "ossfs1": ossfs1}
+
+
+def _private(path: Path, text: str) -> Path:
+    """Write a file that holds keys."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
 
 
 def _plain() -> dict[str, str]:

@@ -52,6 +52,13 @@ class WeedProcess:
         other._server = self._server._replace(port=port)
         return other
 
+    def vacuum(self) -> None:
+        """Give back the room of what has been deleted, which it does by itself after a while."""
+        assert self._server is not None, "SeaweedFS is not running"
+        url = f"http://127.0.0.1:{self._server.master_port}/vol/vacuum?garbageThreshold=0.001"
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            reply.read()
+
     def metrics(self) -> dict[tuple[str, str], float]:
         """Return its counters by name (without `SeaweedFS_`) and labels (`type="GET",...`)."""
         url = f"http://127.0.0.1:{self._metrics_port}/metrics"
