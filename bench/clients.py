@@ -47,6 +47,7 @@ from bench.support.servers import (
     store_on,
     url_of,
 )
+from ossfs.cli.signals import raise_when_asked_to_end
 from ossfs.cli.usage import peak_memory
 from ossfs.cli.workloads.files import CONSUMED, DATASETS, FULL, QUICK, File, Scale, content
 from ossfs.cli.workloads.judge import Judge
@@ -286,6 +287,7 @@ def more(parser: ArgumentParser) -> None:
 
 def main() -> None:
     given = arguments(__doc__, runs=3, store="s3", more=more)
+    raise_when_asked_to_end()  # or a killed run would leave mounts behind
     scale = QUICK if given.quick else FULL
     rows = {
         name: row

@@ -44,7 +44,7 @@ class Scale:
         return replace(self, large=-(-large // unit) * unit)
 
 
-FULL = Scale(1024 * MIB, 2_000, 20_000, 23, 1_000, 500, 1_000)
+FULL = Scale(1024 * MIB, 2_000, 20_000, 23, 1_000, 500, 500)
 """What the figures of docs/BENCHMARKS.md are of."""
 USUAL = Scale(256 * MIB, 512, 20_000, 23, 1_000, 500, 500)
 QUICK = Scale(16 * MIB, 64, 60, 3, 10, 20, 40)
