@@ -212,15 +212,16 @@ def test_without_a_mount_it_brings_its_own_and_takes_it_away(ossfs: Ossfs) -> No
     assert not point.parent.exists()
 
 
-@pytest.mark.parametrize("after", ["large", "written-1-1", "old-1"])
+@pytest.mark.parametrize(
+    ("row", "after"), [("read-1", "large"), ("write-1", "written-1-1"), ("rename", "old-1")]
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_ended_leaves_nothing(
-    ossfs: Ossfs, number: signal.Signals, after: str
+    ossfs: Ossfs, number: signal.Signals, row: str, after: str
 ) -> None:
     assert ossfs.mount().status == 0
     before = sorted(os.listdir(ossfs.point))
-    rows = [word for row in ("read-1", "write-1", "rename") for word in ("--only", row)]
-    process = ossfs.start("bench", str(ossfs.point), "--size", "64M", *rows)
+    process = ossfs.start("bench", str(ossfs.point), "--size", "512M", "--only", row)
     try:
         wait_until(lambda: any(ossfs.point.glob(f"ossfs-bench-*/{after}")), 30)
         process.send_signal(number)

@@ -6,6 +6,7 @@ Many, because one after another would take a round trip each: minutes on a dista
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ BATCH = 1_000
 _AT_ONCE = 32
 _ATTEMPTS = 5
 """Files of writers that were killed may still appear while others are removed."""
+_PAUSE_S = 0.5
 
 
 def make(directory: Path, files: Sequence[File]) -> None:
@@ -46,6 +48,7 @@ def remove(directory: Path) -> None:
         except OSError:
             if attempt == _ATTEMPTS - 1:
                 raise
+            time.sleep(_PAUSE_S)
         else:
             return
 
