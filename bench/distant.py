@@ -24,6 +24,7 @@ sys.path.pop(1)  # the folder, whose requests.py is no library
 from fastcrc import crc64
 
 from bench.support.arguments import arguments
+from bench.support.large import WRITE_LARGE, Source, source_of
 from bench.support.rig import (
     MIB,
     Crew,
@@ -39,7 +40,6 @@ from bench.support.rig import (
     timed,
 )
 from bench.support.servers import soon, store_on, stored
-from bench.write import WRITE_LARGE, Source, source_of
 from ossfs.emulator.records import Metadata
 from ossfs.emulator.storage import Bucket
 from tests.support.emulator import EmulatorProcess

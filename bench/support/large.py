@@ -25,7 +25,7 @@ from bench.support.rig import (
 from bench.support.servers import MEMORY, Server
 from ossfs.store.api import Store
 
-_WRITE = """
+WRITE_LARGE = """
 import mmap, os
 source, target = sys.argv[1:]
 with open(source, "rb") as file:
@@ -79,7 +79,7 @@ class Rig(NamedTuple):
         with mounted(self.server) as mount:
             target = mount.path / "large"
             command = ["dd", f"if={source}", f"of={target}", "bs=1M", "conv=fsync"]
-            with Crew(_WRITE, lambda: [(source, target)]) as crew:
+            with Crew(WRITE_LARGE, lambda: [(source, target)]) as crew:
                 sample = timed(
                     self.server,
                     lambda: daemon_cpu(mount.pid),
