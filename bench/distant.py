@@ -100,7 +100,8 @@ class Reading(NamedTuple):
     def half_speed(self) -> float:
         """Seconds to the first arrival at which `rate_before` is half the steady speed."""
         half = self.steady / 2
-        return next(time for time in self.arrivals if self.rate_before(time) >= half)
+        reached = (time for time in self.arrivals if self.rate_before(time) >= half)
+        return next(reached, self.arrivals[-1])  # in none where all takes hardly 100 ms
 
     @property
     def ramp(self) -> Sequence[float | None]:
