@@ -32,6 +32,7 @@ def table_of(name: str, *options: str) -> list[str]:
         for word in (
             *("of curl", "of direct", "times paging", "of the limit", "ours/best"),
             *("of ossfs 2.0", "of default", "times as fast", "of no latency", "times 1x"),
+            "of one process",
         )
     )
     return lines
