@@ -21,8 +21,8 @@ from ossfs.credentials import Credentials, StaticCredentials
 from ossfs.emulator.storage import Bucket, Storage
 from ossfs.store.api import Store, UploadPart
 from ossfs.store.oss import OssStore
-from ossfs.store.s3 import DEFAULT_REGION, S3Signer, S3Store
-from ossfs.store.signing import Signer, make_signer
+from ossfs.store.s3 import DEFAULT_REGION, S3Store
+from ossfs.store.signing import S3Signer, Signer, make_signer
 from tests.support.emulator import EmulatorProcess
 from tests.support.weed import WeedProcess
 
@@ -124,7 +124,7 @@ def curl_headers(server: Server, key: bytes, method: bytes = b"GET") -> list[str
     if isinstance(server, WeedProcess):
         place = urlsplit(server.endpoint)
         path = f"/{server.bucket}/"
-        signer = S3Signer(_keys(server), place.netloc, path, DEFAULT_REGION, "http", time.time)
+        signer = S3Signer(_keys(server), place.netloc, path, DEFAULT_REGION)
     else:
         signer = make_signer(_keys(server), server.bucket, "")
     return signer.sign(method, key, (), ()).decode().splitlines()

@@ -1,8 +1,8 @@
 """A bucket on S3 or on anything that speaks its protocol: MinIO, SeaweedFS, Ceph, OSS itself.
 
-Requests go over our transport like OSS's; the minio library signs them, and writes and reads the
-XML of those that carry some. (Its client is not used: it repeats requests by itself, knows no
-deadline, and keeps the calls of a multipart upload to itself.)
+Requests go over our transport like OSS's, signed by our own signer; the minio library writes and
+reads the XML of those that carry some. (Its client is not used: it repeats requests by itself,
+knows no deadline, and keeps the calls of a multipart upload to itself.)
 
 What S3 lacks is declared by the capabilities: append, symlinks, CRC-64. In place of the CRC every
 upload carries its Content-MD5, which the server checks before it stores anything, and the ETag
@@ -28,13 +28,10 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from urllib.parse import SplitResult, quote, unquote_plus
+from urllib.parse import unquote_plus
 
-from minio.credentials.credentials import Credentials as MinioCredentials
 from minio.datatypes import Upload
 from minio.deleteobjects import DeleteObject, DeleteRequest, DeleteResult
-from minio.signer import sign_v4_s3
 from minio.xml import Element, SubElement, findall, findtext, getbytes, marshal, unmarshal
 
 from ossfs.credentials import CredentialsProvider
@@ -71,7 +68,7 @@ from ossfs.store.listing import S3 as S3_LISTING
 from ossfs.store.listing import parse_error, parse_page
 from ossfs.store.reply import Headers, natural
 from ossfs.store.s3_errors import error_of
-from ossfs.store.signing import Pairs, quote_key
+from ossfs.store.signing import Pairs, S3Signer, quote_key
 from ossfs.store.wire import (
     S3,
     etag_of,
@@ -94,56 +91,6 @@ CAPABILITIES = Capabilities(
     crc64=False,
 )
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
-
-
-class S3Signer:
-    """Signature V4 by the minio library, over all headers but a range and its condition."""
-
-    def __init__(
-        self,
-        provider: CredentialsProvider,
-        authority: str,
-        path: str,
-        region: str,
-        scheme: str,
-        wall: Callable[[], float],
-    ) -> None:
-        """`authority` is what the Host header says, `path` what stands before the key."""
-        self.region = region
-        self._provider = provider
-        self._authority = authority
-        self._path = path
-        self._scheme = scheme
-        self._wall = wall
-
-    def sign(self, method: bytes, key: bytes, query: Pairs, headers: Pairs) -> bytes:
-        """Return header lines, each ended by CRLF, to be sent beside `headers`."""
-        keys = self._provider.get()
-        if not keys.key_id:
-            return b""
-        now = datetime.fromtimestamp(int(self._wall()), UTC)
-        added = {
-            "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
-            "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
-        }
-        if keys.token:
-            added["x-amz-security-token"] = keys.token
-        signed: dict[str, str | list[str] | tuple[str]] = {"host": self._authority, **added}
-        signed.update((name.decode(), value.decode()) for name, value in headers)
-        # A bare name is signed with its equals sign.
-        pairs = [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query]
-        target = self._path + quote_key(key)
-        authorization = sign_v4_s3(
-            method=method.decode(),
-            url=SplitResult(self._scheme, self._authority, target, "&".join(pairs), ""),
-            region=self.region,
-            headers=signed,
-            credentials=MinioCredentials(keys.key_id, keys.key_secret),
-            content_sha256=added["x-amz-content-sha256"],
-            date=now,
-        )["Authorization"]
-        added["Authorization"] = str(authorization)
-        return "".join(f"{name}: {value}\r\n" for name, value in added.items()).encode()
 
 
 class S3Store(HttpStore):
@@ -172,7 +119,6 @@ class S3Store(HttpStore):
             place.origin.authority,
             place.path,
             region or DEFAULT_REGION,
-            place.origin.scheme,
             wall,
         )
         super().__init__(

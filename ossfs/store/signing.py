@@ -1,15 +1,17 @@
-"""Signatures of OSS requests, versions 1 and 4, for the paths where oss2's are too slow.
+"""Signatures of requests: OSS's versions 1 and 4, and S3's, for oss2's and minio's are too slow.
 
 A signer turns the parts of a request into the header lines that authorise it.
 What changes once a second or once a day (dates, scope, the V4 day key) is kept
 in one tuple that is replaced as a whole, so signers need no lock and may be used
-by any number of threads. The output is byte for byte oss2's for the same second;
-the tests hold that over arbitrary keys, queries and headers.
+by any number of threads. The output is byte for byte oss2's, or minio's, for the same
+second; the tests hold that over arbitrary keys, queries and headers.
 
-Header names are given in lower case; only those that OSS signs (x-oss-*,
-content-type, content-md5) count. Range and If-Match are not signed by V1 or V4.
+Header names are given in lower case. OSS signs only some of them (x-oss-*,
+content-type, content-md5), S3 all. Range and If-Match are never signed: they are not
+among the headers that a signer is given.
 
-Sources: https://www.alibabacloud.com/help/en/oss/developer-reference/include-signatures-in-the-authorization-header
+Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html,
+https://www.alibabacloud.com/help/en/oss/developer-reference/include-signatures-in-the-authorization-header
 and https://www.alibabacloud.com/help/en/oss/developer-reference/recommend-to-use-signature-version-4
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
 from binascii import b2a_base64
 from collections.abc import Callable, Sequence
@@ -49,6 +52,8 @@ _SUBRESOURCES = frozenset(
     )
 )
 """Query parameters that V1 signs, of those a file system can need."""
+_BLANKS = re.compile(b"  +")
+"""S3 signs one blank where a value has several."""
 
 
 class Signer(Protocol):
@@ -143,10 +148,11 @@ class SignerV1:
 
 
 class _Day(NamedTuple):
-    """What V4 works out once a day and set of keys."""
+    """What V4 works out once a day, set of keys and region."""
 
     date: bytes
     credentials: Credentials
+    region: str
     scope: bytes
     key: bytes
     """Signing key: four HMACs deep, and dear."""
@@ -159,8 +165,67 @@ class _Stamp(NamedTuple):
     stamp: bytes
 
 
-class SignerV4:
+class _V4:
     """HMAC-SHA256 under a key derived for the day and the region; the body is not hashed."""
+
+    name: bytes
+    """Of the algorithm."""
+    secret: bytes
+    """What the secret begins with as a key."""
+    service: bytes
+    request: bytes
+    """Ends a scope."""
+
+    def __init__(
+        self, provider: CredentialsProvider, region: str, wall: Callable[[], float]
+    ) -> None:
+        self.region = region
+        self._provider = provider
+        self._wall = wall
+        self._now = _Stamp(-1, b"")
+        self._day: _Day | None = None
+
+    def _of_now(self, credentials: Credentials) -> tuple[bytes, _Day]:
+        """Return the time as requests say it, and what is signed with today."""
+        second = int(self._wall())
+        now = self._now
+        if now.second != second:
+            moment = time.gmtime(second)
+            now = self._now = _Stamp(second, time.strftime("%Y%m%dT%H%M%SZ", moment).encode())
+        day = self._day
+        if (
+            day is None
+            or day.credentials is not credentials
+            or day.region is not self.region
+            or day.date != now.stamp[:8]
+        ):
+            day = self._day = self._derive(now.stamp[:8], credentials, self.region)
+        return now.stamp, day
+
+    def _derive(self, date: bytes, credentials: Credentials, region: str) -> _Day:
+        key = self.secret + credentials.key_secret.encode()
+        parts = (date, region.encode(), self.service, self.request)
+        for part in parts:
+            key = hmac.digest(key, part, "sha256")
+        return _Day(date, credentials, region, b"/".join(parts), key)
+
+    def _signature(self, stamp: bytes, day: _Day, canonical: bytes) -> bytes:
+        text = b"%b\n%b\n%b\n%b" % (
+            self.name,
+            stamp,
+            day.scope,
+            hashlib.sha256(canonical).hexdigest().encode(),
+        )
+        return hmac.digest(day.key, text, "sha256").hex().encode()
+
+
+class SignerV4(_V4):
+    """OSS's version 4."""
+
+    name = b"OSS4-HMAC-SHA256"
+    secret = b"aliyun_v4"
+    service = b"oss"
+    request = b"aliyun_v4_request"
 
     def __init__(
         self,
@@ -169,28 +234,17 @@ class SignerV4:
         region: str,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._provider = provider
+        super().__init__(provider, region, wall)
         self._resource = f"/{bucket}/"
-        self._region = region.encode()
-        self._wall = wall
-        self._now = _Stamp(-1, b"")
-        self._day: _Day | None = None
 
     def sign(self, method: bytes, key: bytes, query: Pairs, headers: Pairs) -> bytes:
         credentials = self._provider.get()
-        second = int(self._wall())
-        now = self._now
-        if now.second != second:
-            moment = time.gmtime(second)
-            now = self._now = _Stamp(second, time.strftime("%Y%m%dT%H%M%SZ", moment).encode())
-        day = self._day
-        if day is None or day.credentials is not credentials or day.date != now.stamp[:8]:
-            day = self._day = self._derive(now.stamp[:8], credentials)
+        stamp, day = self._of_now(credentials)
         signed = [
             b"x-oss-content-sha256:UNSIGNED-PAYLOAD\n",
-            b"x-oss-date:" + now.stamp + b"\n",
+            b"x-oss-date:" + stamp + b"\n",
         ]
-        lines = b"x-oss-content-sha256: UNSIGNED-PAYLOAD\r\nx-oss-date: " + now.stamp + b"\r\n"
+        lines = b"x-oss-content-sha256: UNSIGNED-PAYLOAD\r\nx-oss-date: " + stamp + b"\r\n"
         for name, value in headers:
             if name.startswith(b"x-oss-") or name == b"content-type" or name == b"content-md5":
                 signed.append(name + b":" + value + b"\n")
@@ -205,31 +259,74 @@ class SignerV4:
             encode_query(query, ordered=True) if query else b"",
             b"".join(signed),
         )
-        text = b"OSS4-HMAC-SHA256\n%b\n%b\n%b" % (
-            now.stamp,
-            day.scope,
-            hashlib.sha256(canonical).hexdigest().encode(),
-        )
-        signature = hmac.digest(day.key, text, "sha256").hex().encode()
         return lines + (
             b"Authorization: OSS4-HMAC-SHA256 Credential=%b/%b, Signature=%b\r\n"
-            % (credentials.key_id.encode(), day.scope, signature)
+            % (credentials.key_id.encode(), day.scope, self._signature(stamp, day, canonical))
         )
 
-    def _derive(self, date: bytes, credentials: Credentials) -> _Day:
-        key = b"aliyun_v4" + credentials.key_secret.encode()
-        for part in (date, self._region, b"oss", b"aliyun_v4_request"):
-            key = hmac.digest(key, part, "sha256")
-        scope = b"%b/%b/oss/aliyun_v4_request" % (date, self._region)
-        return _Day(date, credentials, scope, key)
+
+class S3Signer(_V4):
+    """S3's version 4, over every header it is given; nothing where there are no keys.
+
+    The region may be set anew at any time.
+    """
+
+    name = b"AWS4-HMAC-SHA256"
+    secret = b"AWS4"
+    service = b"s3"
+    request = b"aws4_request"
+
+    def __init__(
+        self,
+        provider: CredentialsProvider,
+        authority: str,
+        path: str,
+        region: str,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`authority` is what the Host header says, `path` what stands before the key."""
+        super().__init__(provider, region, wall)
+        self._host = (b"host", authority.encode())
+        self._path = path
+
+    def sign(self, method: bytes, key: bytes, query: Pairs, headers: Pairs) -> bytes:
+        credentials = self._provider.get()
+        if not credentials.key_id:
+            return b""
+        stamp, day = self._of_now(credentials)
+        added = [(b"x-amz-content-sha256", b"UNSIGNED-PAYLOAD"), (b"x-amz-date", stamp)]
+        if credentials.token:
+            added.append((b"x-amz-security-token", credentials.token.encode()))
+        signed = sorted([self._host, *added, *headers])
+        names = b";".join([name for name, _ in signed])
+        canonical = b"%b\n%b\n%b\n%b\n%b\nUNSIGNED-PAYLOAD" % (
+            method,
+            (self._path + quote_key(key)).encode(),
+            encode_query(query, ordered=True, bare="=") if query else b"",
+            b"".join([b"%b:%b\n" % (name, _BLANKS.sub(b" ", value)) for name, value in signed]),
+            names,
+        )
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in added])
+        return lines + (
+            b"Authorization: AWS4-HMAC-SHA256 Credential=%b/%b, SignedHeaders=%b, Signature=%b\r\n"
+            % (
+                credentials.key_id.encode(),
+                day.scope,
+                names,
+                self._signature(stamp, day, canonical),
+            )
+        )
 
 
-def encode_query(query: Pairs, *, ordered: bool = False) -> bytes:
-    """Percent-encode a query; `ordered` as V4 signs it, by the encoded name."""
+def encode_query(query: Pairs, *, ordered: bool = False, bare: str = "") -> bytes:
+    """Percent-encode a query; `ordered` as V4 signs it, by the encoded name.
+
+    `bare` ends a name without a value: S3 signs an equals sign there.
+    """
     encoded = [(quote(name, safe=""), quote(value, safe="")) for name, value in query]
     if ordered:
         encoded.sort()
-    return "&".join(f"{name}={value}" if value else name for name, value in encoded).encode()
+    return "&".join(f"{name}={value}" if value else name + bare for name, value in encoded).encode()
 
 
 def _name_of(line: bytes) -> bytes:
