@@ -1,7 +1,7 @@
 """The bucket as trio tasks see it: `api.Store` made asynchronous, patient and accounted for.
 
 Every request has one deadline for all its attempts, and is repeated by the rules of
-`store.retry`, here and nowhere else. A thread carries it, but for a small GET that needs no
+`store.retry`, here and nowhere else. A thread carries it, but for a small one that needs no
 waiting: its first attempt is made on the loop. The clock of a request starts when its first
 attempt does, not while it stands in line for a thread: over a slow link those in line would fail
 though the store answers, and a prefetch would fail because demand goes before it.
@@ -28,10 +28,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import trio
 
@@ -53,7 +52,8 @@ from ossfs.store.api import (
     UploadPart,
 )
 from ossfs.store.errors import NotFound, StoreError, Throttled, Unavailable
-from ossfs.store.exchange import Exchange
+from ossfs.store.exchange import Exchange, Unsuited
+from ossfs.store.prompt import PromptStore
 from ossfs.store.retry import RetryPolicy, may_need_new_keys
 from ossfs.store.runner import Carrier, InlineRunner, Runner, ThreadRunner
 from ossfs.store.settle import Mutation, a_completion, a_copy, a_part, a_put, an_append
@@ -62,6 +62,7 @@ from ossfs.store.watch import ClientStats, Flight, RequestWatch
 from ossfs.store.wire import etag_of_parts
 
 T = TypeVar("T")
+Begin: TypeAlias = Callable[[PromptStore], Exchange[T] | None]
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +108,8 @@ class StoreClient:
             runner = InlineRunner() if inline else ThreadRunner(control_threads, transfer)
         self._runner = runner
         # Only where threads would carry it: a runner that was passed in decides for itself.
-        quick = transfer is not None and not inline and isinstance(store, prompt.PromptStore)
-        self._prompt = cast(prompt.PromptStore, store) if quick else None
+        quick = transfer is not None and not inline and isinstance(store, PromptStore)
+        self._prompt = cast(PromptStore, store) if quick else None
         self.stats = ClientStats()
         self._watch = RequestWatch(log)
 
@@ -150,6 +151,7 @@ class StoreClient:
             Flight("head", key),
             lambda deadline: self._store.head(key, full=full, deadline=deadline),
             carrier=Carrier.ABANDONABLE,
+            begin=lambda store: store.begin_head(key, full=full),
         )
 
     async def list_page(
@@ -179,8 +181,20 @@ class StoreClient:
                 raise Unavailable("the listing does not move on", key=prefix)
             return page
 
+        def begin(store: PromptStore) -> Exchange[ListPage] | None:
+            return store.begin_list(
+                prefix,
+                delimiter=delimiter,
+                token=token,
+                start_after=start_after,
+                max_keys=max_keys,
+            )
+
         return await self._request(
-            Flight("list_page", prefix), one_attempt, carrier=Carrier.ABANDONABLE
+            Flight("list_page", prefix),
+            one_attempt,
+            carrier=Carrier.ABANDONABLE,
+            begin=begin if max_keys <= prompt.ENTRIES else None,
         )
 
     async def get_range_into(
@@ -201,8 +215,6 @@ class StoreClient:
         full; without `if_match` nothing would hold the rest to the same version, so then only
         a body that filled no buffer is asked for again. Demand goes before `prefetch`.
         """
-        exchange = self._begin_promptly(key, offset, buffers, if_match)
-        flight = Flight("get_range_into", key)
         filled = 0
 
         def one_attempt(deadline: float) -> GetReply:
@@ -224,29 +236,24 @@ class StoreClient:
                 deadline=deadline,
             )
 
+        version = if_match or ""
+        small = len(buffers) == 1 and 0 < len(buffers[0]) <= prompt.LIMIT and offset >= 0
+
+        def begin(store: PromptStore) -> Exchange[GetReply] | None:
+            return store.begin_range(key, offset, buffers[0], version)
+
         reply = await self._request(
-            flight,
+            Flight("get_range_into", key),
             one_attempt,
             carrier=Carrier.PREFETCH if prefetch else Carrier.DEMAND,
             progress=lambda: filled,
             resumable=lambda: if_match is not None or filled == 0,
-            begun=partial(prompt.finish, exchange, buffers[0]) if exchange else None,
+            begin=begin if small and version else None,
         )
         if not filled and on_filled is not None:  # it was done at once
             on_filled(0)
         self.stats.bytes_read += sum([len(buffer) for buffer in buffers])
         return reply
-
-    def _begin_promptly(
-        self, key: bytes, offset: int, buffers: Sequence[memoryview], if_match: str | None
-    ) -> Exchange | None:
-        """Send a small GET from the loop itself, if that needs no waiting."""
-        if self._prompt is None or not if_match or len(buffers) != 1:
-            return None
-        size = len(buffers[0])
-        if offset < 0 or not 0 < size <= prompt.LIMIT:
-            return None
-        return self._prompt.begin_range(key, offset, size, if_match)
 
     async def get_symlink(self, key: bytes) -> bytes:
         """Return the key that the symlink object `key` names."""
@@ -275,10 +282,12 @@ class StoreClient:
         expect: Expected | None = None,
     ) -> PutReply:
         """Store the concatenation of `data` as one object."""
+        small = sum([len(piece) for piece in data]) <= prompt.PUT_LIMIT
         reply = await self._request(
             Flight("put", key),
             lambda deadline: self._store.put(key, data, options, deadline=deadline),
             mutation=a_put(options, expect),
+            begin=(lambda store: store.begin_put(key, data, options)) if small else None,
         )
         self._count_written(data)
         return reply
@@ -323,7 +332,9 @@ class StoreClient:
     async def delete(self, key: bytes) -> None:
         """Remove an object; a missing one is no error."""
         await self._request(
-            Flight("delete", key), lambda deadline: self._store.delete(key, deadline=deadline)
+            Flight("delete", key),
+            lambda deadline: self._store.delete(key, deadline=deadline),
+            begin=lambda store: store.begin_delete(key),
         )
 
     async def delete_many(self, keys: Sequence[bytes]) -> None:
@@ -431,15 +442,14 @@ class StoreClient:
         mutation: Mutation[T] | None = None,
         progress: Callable[[], int] = lambda: 0,
         resumable: Callable[[], bool] = lambda: True,
-        begun: Callable[[float], Awaitable[T | None]] | None = None,
+        begin: Begin[T] | None = None,
     ) -> T:
         """Run `call(deadline)` until it succeeds or `RetryPolicy` gives up.
 
         A request has its time from when it is begun in earnest, and again from each failure
         before which it made progress: a slow body is not a hanging one.
 
-        `begun(seconds)` awaits an attempt that is under way already, without a thread; None from
-        it means that a thread must ask again.
+        `begin` makes the first attempt without a thread, where it can.
 
         Where `mutation` is in doubt a HEAD, which has its own deadline, decides how it goes on;
         if that fails too, nothing is repeated blindly.
@@ -466,15 +476,19 @@ class StoreClient:
                 flight.attempts += 1
                 stats.count_request(flight.op)
                 try:
-                    if begun is not None:
-                        first, begun = begun, None
-                        deadline = self._monotonic() + self._timeout
-                        result = await first(self._timeout)
-                        if result is not None:
+                    if begin is not None and self._prompt is not None:
+                        await trio.lowlevel.checkpoint_if_cancelled()
+                        start, begin = begin, None
+                        exchange = start(self._prompt)
+                        if exchange is not None:
+                            deadline = self._monotonic() + self._timeout
+                            result = await prompt.finish(exchange, self._timeout)
+                            if mutation is not None:
+                                mutation.check(result)
                             return result
-                        stats.retries += 1
-                        continue
                     return await self._runner.run(flight.op, flight.key, attempt, carrier)
+                except Unsuited:
+                    pass  # a thread asks again, at once
                 except StoreError as error:
                     error.key = error.key or flight.key
                     stats.throttled += isinstance(error, Throttled)

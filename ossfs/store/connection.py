@@ -163,16 +163,23 @@ class Connection:
         """The socket's descriptor, for whoever waits without blocking."""
         return self._socket.fileno()
 
-    def send_now(self, data: bytes) -> bool:
-        """Send all of `data` without blocking; False when it does not fit (then close it)."""
+    def takes(self, size: int) -> bool:
+        """Whether `send_now` will find room for so many bytes after what was sent before."""
+        # The kernel counts what it keeps beside the bytes, too: half of the buffer is theirs.
+        return size <= self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+
+    def send_now(self, pieces: Sequence[Buffer]) -> bool:
+        """Send all pieces without blocking; False when they do not fit (then close it)."""
         if self._encryption is not None:
-            if self._encryption.encrypt(data) < len(data):
-                return False
-            data = self._encryption.take()
+            for piece in pieces:
+                if len(piece) and self._encryption.encrypt(piece) < len(piece):
+                    return False
+            pieces = [self._encryption.take()]
         try:
-            return self._socket.send(data, socket.MSG_DONTWAIT) == len(data)
+            sent = self._socket.sendmsg(pieces, (), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
+        return sent == sum([len(piece) for piece in pieces])
 
     def receive_now(self, view: memoryview) -> int | None:
         """Receive what is there without blocking: 0 at the end of the stream, None for nothing."""

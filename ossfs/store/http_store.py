@@ -1,8 +1,8 @@
 """What every store that is reached by HTTP has in common, whatever its protocol's words are.
 
 The calls that move bytes or come by the thousand are made here, over one `Transport`: listing,
-ranged GET in a thread and on the loop, upload. A protocol gives its signer, its headers, and what
-a reply that is no success means.
+HEAD, DELETE, ranged GET, in a thread and on the loop, and upload. A protocol gives its signer, its
+headers, and what its replies mean.
 
 Invariant: a byte of a ranged GET is delivered only after status, length, range and ETag have been
 found right. Every method may run in any number of threads.
@@ -16,20 +16,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Protocol
+from typing import Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 from ossfs.credentials import CredentialsProvider
-from ossfs.store.api import Buffer, Capabilities, GetReply, ListPage
+from ossfs.store.api import (
+    Buffer,
+    Capabilities,
+    GetReply,
+    ListPage,
+    ObjectInfo,
+    PutOptions,
+    PutReply,
+)
 from ossfs.store.endpoint import Endpoint
 from ossfs.store.errors import Invalid, NotFound, StoreError, TooLarge, Unavailable
-from ossfs.store.exchange import Exchange, Refusal, Unsuited
-from ossfs.store.reply import BODYLESS, Headers, Reply, natural
+from ossfs.store.exchange import Exchange, Unsuited, Verdict
+from ossfs.store.reply import Headers, Reply, body_length
 from ossfs.store.signing import Pairs, Signer, encode_query
 from ossfs.store.transport import Transport
 from ossfs.store.wire import checked_head, checked_range, findable, is_text, range_lines, storable
 
 USER_AGENT = "ossfs/0.1"
-_ERROR_BODY = 64 * 1024
+T = TypeVar("T")
+
+_SMALL_BODY = 64 * 1024
+"""Bytes of an error that are read, and of a reply that the loop takes."""
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 """What an XML document cannot hold, and CR, which a parser turns into LF."""
 
@@ -49,6 +60,29 @@ class ErrorTable(Protocol):
         temporary_keys: bool,
         conditional: bool,
     ) -> StoreError: ...
+
+
+def _raise(error: StoreError) -> NoReturn:
+    raise error
+
+
+class Question(NamedTuple, Generic[T]):
+    """A small request, and what its reply means, whoever carries it."""
+
+    method: str
+    key: bytes
+    """Empty where it is about the bucket."""
+    query: Pairs
+    subject: bytes
+    """The key, or the prefix, that a reply without sense is about."""
+    understand: Callable[[Headers, bytes], T]
+    """Makes the result of a success; what it fails with is the reply's fault."""
+    refused: Callable[[StoreError], T] = _raise
+    """What to make of anything else."""
+    headers: Pairs = ()
+    data: Sequence[Buffer] | None = None
+    replay: bool = True
+    """It may be sent twice."""
 
 
 class HttpStore(ABC):
@@ -88,10 +122,12 @@ class HttpStore(ABC):
             ipv6=ipv6,
             user_agent=user_agent,
         )
+        self._lists_in_chunks = False
+        """This server does not tell a listing's length: the loop need not try again."""
 
     @abstractmethod
-    def delete(self, key: bytes, *, deadline: float) -> None:
-        """Remove an object; a missing one is no error."""
+    def _describe(self, key: bytes, full: bool) -> Question[ObjectInfo]:
+        """Ask for what `head` returns; NotFound for what cannot be there."""
 
     @abstractmethod
     def _quoted(self, key: bytes) -> str:
@@ -118,6 +154,12 @@ class HttpStore(ABC):
         deadline: float,
     ) -> ListPage:
         """Return keys under `prefix` after `start_after`, or the page that `token` names."""
+        return self._ask(self._list(prefix, delimiter, token, start_after, max_keys), deadline)
+
+    def _list(
+        self, prefix: bytes, delimiter: bytes, token: str | None, start_after: bytes, max_keys: int
+    ) -> Question[ListPage]:
+        """Ask for what `list_page` returns; Invalid or NotFound for what no page can be."""
         if not 1 <= max_keys <= self.capabilities.list_page:
             raise Invalid(f"max_keys {max_keys} is not 1 to {self.capabilities.list_page}")
         if not (is_text(prefix) and is_text(start_after)):
@@ -134,12 +176,18 @@ class HttpStore(ABC):
             query.append((b"continuation-token", token.encode()))
         elif start_after:
             query.append((b"start-after", start_after))
-        reply = self._send("GET", b"", query, deadline=deadline, replay=True)
-        with reading(prefix):
-            page = self._page(reply.read())
-        if token is not None and page.next_token == token:
-            raise Unavailable("the listing does not move on", key=prefix)
-        return page
+
+        def understand(_headers: Headers, body: bytes) -> ListPage:
+            page = self._page(body)
+            if token is not None and page.next_token == token:
+                raise Unavailable("the listing does not move on", key=prefix)
+            return page
+
+        return Question("GET", b"", query, prefix, understand)
+
+    def head(self, key: bytes, *, full: bool = False, deadline: float) -> ObjectInfo:
+        """Describe an object; see `api.Store.head` for what `full` adds."""
+        return self._ask(self._describe(key, full), deadline)
 
     def get_range_into(
         self,
@@ -180,44 +228,140 @@ class HttpStore(ABC):
             raise
         return answer
 
-    def begin_range(self, key: bytes, offset: int, size: int, if_match: str) -> Exchange | None:
-        """Send a small ranged GET if that needs no waiting; see store.prompt."""
+    def delete(self, key: bytes, *, deadline: float) -> None:
+        """Remove an object; a missing one is no error."""
+        self._ask(self._removal(key), deadline)
+
+    def _removal(self, key: bytes) -> Question[None]:
+        """Ask for what `delete` does; Invalid for what cannot be a key."""
+        storable(key)
+        return Question("DELETE", key, (), key, lambda _headers, _body: None, _unless_gone)
+
+    # -- on the loop, see store.prompt --------------------------------------------------------
+
+    def begin_range(
+        self, key: bytes, offset: int, view: memoryview, if_match: str
+    ) -> Exchange[GetReply] | None:
+        """Send a small ranged GET if that needs no waiting."""
+        if not self._transport.at_hand:
+            return None
         try:
             findable(key)
         except NotFound:
             return None  # the general path words the answer
 
-        def check(status: int, headers: Headers, wanted: int) -> GetReply | Refusal:
-            try:
-                length = natural(headers.get("content-length", ""))
-            except ValueError:
-                length = None
-            if "transfer-encoding" in headers or status in BODYLESS:
-                length = None
-            if 200 <= status < 300:
-                if length is None:
-                    raise Unsuited("a reply without a length")
-                return checked_head(status, headers, length, offset, wanted, if_match)
-
-            def meaning(body: bytes) -> StoreError:
-                return self._meaning("GET", status, headers, body, key, conditional=True)
-
-            if length is not None and length <= _ERROR_BODY:
-                return Refusal(length, meaning)
-            if status >= 500 or status == 429:
-                raise meaning(b"")  # not to be asked again at once for the sake of its wording
-            raise Unsuited("a refusal without a length")
+        def judge(status: int, headers: Headers) -> Verdict[GetReply]:
+            length = body_length("GET", status, headers)
+            if not 200 <= status < 300:
+                return self._refusal("GET", status, headers, length, key, conditional=True)
+            if length is None:
+                raise Unsuited("a reply without a length")
+            reply = checked_head(status, headers, length, offset, len(view), if_match)
+            return Verdict(view, lambda: reply)
 
         target, lines = self._signed(
-            "GET", key, (), self.range_headers, range_lines(offset, size, if_match)
+            "GET", key, (), self.range_headers, range_lines(offset, len(view), if_match)
         )
-        return self._transport.begin(target, lines, check)
+        return self._transport.begin("GET", target, lines, judge)
+
+    def begin_head(self, key: bytes, *, full: bool) -> Exchange[ObjectInfo] | None:
+        """Send a HEAD if that needs no waiting."""
+        return self._begin(lambda: self._describe(key, full))
+
+    def begin_list(
+        self,
+        prefix: bytes,
+        *,
+        delimiter: bytes,
+        token: str | None,
+        start_after: bytes,
+        max_keys: int,
+    ) -> Exchange[ListPage] | None:
+        """Ask for a page of a few keys if that needs no waiting."""
+        if self._lists_in_chunks:
+            return None
+        return self._begin(lambda: self._list(prefix, delimiter, token, start_after, max_keys))
+
+    def begin_delete(self, key: bytes) -> Exchange[None] | None:
+        """Send a DELETE if that needs no waiting."""
+        return self._begin(lambda: self._removal(key))
+
+    @abstractmethod
+    def begin_put(
+        self, key: bytes, data: Sequence[Buffer], options: PutOptions
+    ) -> Exchange[PutReply] | None:
+        """Send a small object if that needs no waiting."""
+
+    def _begin(self, make: Callable[[], Question[T]]) -> Exchange[T] | None:
+        if not self._transport.at_hand:
+            return None
+        try:
+            question = make()
+        except StoreError:
+            return None  # the general path words the answer
+        method, key, query, _, _, refused, signed, data, replay = question
+
+        def judge(status: int, headers: Headers) -> Verdict[T]:
+            length = body_length(method, status, headers)
+            if not 200 <= status < 300:
+                return self._refusal(method, status, headers, length, key, refused)
+            if length is None and method == "GET":
+                self._lists_in_chunks = True
+            if length is not None and length <= _SMALL_BODY:
+                body = bytearray(length)
+            elif method == "GET":
+                raise Unsuited("a reply of unknown length, or a long one")
+            else:
+                body = bytearray()  # it is done, and nobody needs what follows
+
+            def outcome() -> T:
+                with reading(question.subject):
+                    return question.understand(headers, bytes(body))
+
+            return Verdict(memoryview(body), outcome, framed=len(body) == length)
+
+        target, lines = self._signed(method, key, query, signed, b"")
+        return self._transport.begin(method, target, lines, judge, data, replay=replay)
+
+    def _refusal(
+        self,
+        method: str,
+        status: int,
+        headers: Headers,
+        length: int | None,
+        key: bytes,
+        refused: Callable[[StoreError], T] = _raise,
+        *,
+        conditional: bool = False,
+    ) -> Verdict[T]:
+        """Say what is to be made of a reply that is no success."""
+
+        def meaning(body: bytes) -> StoreError:
+            return self._meaning(method, status, headers, body, key, conditional=conditional)
+
+        if length is not None and length <= _SMALL_BODY:
+            body = bytearray(length)
+            return Verdict(memoryview(body), lambda: refused(meaning(bytes(body))))
+        if status >= 500 or status == 429:
+            raise meaning(b"")  # not to be asked again at once for the sake of its wording
+        raise Unsuited("a refusal of unknown length, or a long one")
 
     def close(self) -> None:
         """Drop idle connections; calls under way may fail."""
         self._transport.close()
 
     # -- the way out --------------------------------------------------------------------------
+
+    def _ask(self, question: Question[T], deadline: float) -> T:
+        """Put a question and wait for the answer."""
+        try:
+            reply = self._send(
+                question.method, question.key, question.query, deadline=deadline, replay=True
+            )
+        except StoreError as error:
+            return question.refused(error)
+        with reading(question.subject):
+            return question.understand(reply.headers, reply.read())
 
     def _send(
         self,
@@ -270,7 +414,7 @@ class HttpStore(ABC):
 
     def _error(self, reply: Reply, key: bytes, conditional: bool) -> StoreError:
         """Read the rest of a reply that is no success and say what it means."""
-        body = reply.read(_ERROR_BODY)
+        body = reply.read(_SMALL_BODY)
         return self._meaning(
             reply.method, reply.status, reply.headers, body, key, conditional=conditional
         )
@@ -331,6 +475,12 @@ class HttpStore(ABC):
             else:
                 names.append(name)
         return names
+
+
+def _unless_gone(error: StoreError) -> None:
+    """Take it for success that there is nothing to remove."""
+    if not isinstance(error, NotFound):
+        raise error
 
 
 def check_order(key: bytes, numbers: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 Two ways lead to the server, over one transport and through one error table.
 Calls that move bytes or come by the thousand (ranged GET, PUT, part, listing,
-HEAD of objectMeta) are written here and in `http_store`, and signed by our own
+HEAD, DELETE) are written here and in `http_store`, and signed by our own
 signers. All others go through oss2, which builds, signs and parses them; its
 `session` is a few lines that hand the request to our transport. The endpoint is
 ours to read: oss2 is given a name that means nothing and only the path it builds
@@ -41,15 +41,15 @@ from ossfs.store.crc import crc64
 from ossfs.store.endpoint import Endpoint
 from ossfs.store.errors import (
     Invalid,
-    NotFound,
     NoUpload,
     Unavailable,
 )
-from ossfs.store.http_store import USER_AGENT, HttpStore, check_order, reading
+from ossfs.store.exchange import Exchange
+from ossfs.store.http_store import USER_AGENT, HttpStore, Question, check_order, reading
 from ossfs.store.listing import parse_page
 from ossfs.store.oss2_session import NOWHERE, Call, ProviderForOss2, Session
 from ossfs.store.oss_errors import error_of
-from ossfs.store.reply import Reply, natural
+from ossfs.store.reply import Headers, Reply, natural
 from ossfs.store.signing import Pairs, make_signer, quote_key
 from ossfs.store.wire import (
     OSS,
@@ -129,32 +129,10 @@ class OssStore(HttpStore):
 
     # -- looking ------------------------------------------------------------------------------
 
-    def head(self, key: bytes, *, full: bool = False, deadline: float) -> ObjectInfo:
+    def _describe(self, key: bytes, full: bool) -> Question[ObjectInfo]:
         findable(key)
         query = () if full else ((b"objectMeta", b""),)
-        reply = self._send("HEAD", key, query, deadline=deadline, replay=True)
-        with reading(key):
-            headers = reply.headers
-            size = natural(headers["content-length"])
-            mtime = http_date(headers["last-modified"])
-            etag = headers["etag"].strip('"')
-            crc = crc_of(headers)
-        if not full:
-            return ObjectInfo(size, mtime, etag, crc64=crc)
-        try:
-            kind = ObjectType(headers.get("x-oss-object-type", "Normal"))
-        except ValueError:
-            kind = ObjectType.NORMAL
-        return ObjectInfo(
-            size,
-            mtime,
-            etag,
-            kind,
-            headers.get("x-oss-storage-class", "Standard"),
-            crc,
-            metadata_in(headers, OSS),
-            headers.get("content-type"),
-        )
+        return Question("HEAD", key, query, key, lambda headers, _body: _info(headers, full))
 
     def get_symlink(self, key: bytes, *, deadline: float) -> bytes:
         findable(key)
@@ -174,6 +152,31 @@ class OssStore(HttpStore):
             key, (), headers, data, deadline, replay=not options.forbid_overwrite
         )
         return PutReply(*uploaded(key, reply.headers, reply.read(), crc))
+
+    def begin_put(
+        self, key: bytes, data: Sequence[Buffer], options: PutOptions
+    ) -> Exchange[PutReply] | None:
+        crc = 0
+
+        def understand(headers: Headers, body: bytes) -> PutReply:
+            return PutReply(*uploaded(key, headers, body, crc))
+
+        def make() -> Question[PutReply]:
+            storable(key)
+            return Question(
+                "PUT",
+                key,
+                (),
+                key,
+                understand,
+                headers=pairs_of(headers_of(key, options, OSS)),
+                data=data,
+                replay=not options.forbid_overwrite,
+            )
+
+        exchange = self._begin(make)
+        crc = crc64(data)  # while the server does the same
+        return exchange
 
     def append(
         self,
@@ -215,14 +218,6 @@ class OssStore(HttpStore):
                 self._bucket_name, source.decode(), target.decode(), headers=headers
             )
             return PutReply(*uploaded(target, result.headers, result.resp.read()))
-
-    def delete(self, key: bytes, *, deadline: float) -> None:
-        storable(key)
-        try:
-            with self._calling(key, deadline, replay=True):
-                self._oss2.delete_object(key.decode())
-        except NotFound:
-            return
 
     def delete_many(self, keys: Sequence[bytes], *, deadline: float) -> None:
         names = self._deleted_together(keys, deadline)
@@ -394,6 +389,30 @@ class OssStore(HttpStore):
 
     def _page(self, body: bytes) -> ListPage:
         return parse_page(body)
+
+
+def _info(headers: Headers, full: bool) -> ObjectInfo:
+    """Return what the headers of a HEAD's reply tell."""
+    size = natural(headers["content-length"])
+    mtime = http_date(headers["last-modified"])
+    etag = headers["etag"].strip('"')
+    crc = crc_of(headers)
+    if not full:
+        return ObjectInfo(size, mtime, etag, crc64=crc)
+    try:
+        kind = ObjectType(headers.get("x-oss-object-type", "Normal"))
+    except ValueError:
+        kind = ObjectType.NORMAL
+    return ObjectInfo(
+        size,
+        mtime,
+        etag,
+        kind,
+        headers.get("x-oss-storage-class", "Standard"),
+        crc,
+        metadata_in(headers, OSS),
+        headers.get("content-type"),
+    )
 
 
 @contextmanager

@@ -23,7 +23,7 @@ _DRAIN = 64 * 1024
 """Unread bytes worth receiving to keep a connection."""
 _LAST_CHUNK = 0.1
 """Seconds that a kept connection is worth waiting for, once all that was wanted is here."""
-BODYLESS = (204, 304)
+_BODYLESS = (204, 304)
 """Statuses after which no body comes, whatever length is told."""
 _NATURAL = re.compile(r"[0-9]{1,20}")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
@@ -93,7 +93,7 @@ class Reply:
         """Of the request: what a 404 means depends on it."""
         self.status = status
         self.headers = headers
-        self.length: int | None = None
+        self.length = body_length(method, status, headers)
         """Bytes of the body; None where only its end will tell."""
         self._keeper = keeper
         self._connection: Connection | None = connection
@@ -104,17 +104,12 @@ class Reply:
         """Bytes still to come of the body, or of the current chunk."""
         self._line_due = False
         """Whether an empty line comes before the next chunk."""
-        if method == "HEAD" or status in BODYLESS:
-            self.length = 0
+        if self.length is not None:
+            self._left = self.length
         elif "transfer-encoding" in headers:
             if headers["transfer-encoding"].lower() != "chunked":
                 raise Unavailable("the reply has an unknown transfer encoding")
             self._chunked = True
-        elif "content-length" in headers:
-            try:
-                self.length = self._left = natural(headers["content-length"])
-            except ValueError:
-                raise Unavailable("the reply's Content-Length is not a number") from None
         else:
             self._keep = False
         if self.length == 0:
@@ -256,6 +251,18 @@ class Reply:
                 self._keeper.put_back(connection)
             else:
                 connection.close()
+
+
+def body_length(method: str, status: int, headers: Headers) -> int | None:
+    """Return the bytes of the body that follows a head; None where only its end will tell."""
+    if method == "HEAD" or status in _BODYLESS:
+        return 0
+    if "transfer-encoding" in headers or "content-length" not in headers:
+        return None
+    try:
+        return natural(headers["content-length"])
+    except ValueError:
+        raise Unavailable("the reply's Content-Length is not a number") from None
 
 
 def natural(text: str) -> int:

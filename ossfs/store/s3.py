@@ -28,6 +28,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import NoReturn
 from urllib.parse import unquote_plus
 
 from minio.datatypes import Upload
@@ -63,7 +64,8 @@ from ossfs.store.errors import (
     Unavailable,
     WrongRegion,
 )
-from ossfs.store.http_store import USER_AGENT, HttpStore, check_order, reading
+from ossfs.store.exchange import Exchange, Unsuited
+from ossfs.store.http_store import USER_AGENT, HttpStore, Question, check_order, reading
 from ossfs.store.listing import S3 as S3_LISTING
 from ossfs.store.listing import parse_error, parse_page
 from ossfs.store.reply import Headers, natural
@@ -151,26 +153,27 @@ class S3Store(HttpStore):
         if server is not None and server.startswith("SeaweedFS"):
             self.capabilities = replace(self.capabilities, directories_linger=True)
 
-    def head(self, key: bytes, *, full: bool = False, deadline: float) -> ObjectInfo:
+    def _describe(self, key: bytes, full: bool) -> Question[ObjectInfo]:
         findable(key)
-        reply = self._send("HEAD", key, (), deadline=deadline, replay=True)
-        with reading(key):
-            headers = reply.headers
+
+        def understand(headers: Headers, _body: bytes) -> ObjectInfo:
             size = natural(headers["content-length"])
             mtime = http_date(headers["last-modified"])
             etag = headers["etag"].strip('"')
-        if _is_ghost(etag):
-            raise NotFound("a directory of the server's, no object", key=key)
-        kind = ObjectType.MULTIPART if "-" in etag else ObjectType.NORMAL
-        return ObjectInfo(
-            size,
-            mtime,
-            etag,
-            kind,
-            _storage_class(headers),
-            metadata=metadata_in(headers, S3) if full else {},
-            content_type=headers.get("content-type") if full else None,
-        )
+            if _is_ghost(etag):
+                raise NotFound("a directory of the server's, no object", key=key)
+            kind = ObjectType.MULTIPART if "-" in etag else ObjectType.NORMAL
+            return ObjectInfo(
+                size,
+                mtime,
+                etag,
+                kind,
+                _storage_class(headers),
+                metadata=metadata_in(headers, S3) if full else {},
+                content_type=headers.get("content-type") if full else None,
+            )
+
+        return Question("HEAD", key, (), key, understand)
 
     def get_symlink(self, key: bytes, *, deadline: float) -> bytes:
         self.head(key, deadline=deadline)
@@ -192,6 +195,34 @@ class S3Store(HttpStore):
                 raise
             etag = self._upload(key, (), headers, data, deadline, exclusive=exclusive)
         return PutReply(etag, None)
+
+    def begin_put(
+        self, key: bytes, data: Sequence[Buffer], options: PutOptions
+    ) -> Exchange[PutReply] | None:
+        def make() -> Question[PutReply]:
+            storable(key)
+            md5 = _md5_of(data)
+
+            def understand(headers: Headers, body: bytes) -> PutReply:
+                etag = etag_of(key, headers, body)
+                _check_etag(key, headers, etag, md5.hex())
+                return PutReply(etag, None)
+
+            headers = pairs_of(headers_of(key, options, S3))
+            headers.append((b"content-md5", b64encode(md5)))
+            return Question(
+                "PUT",
+                key,
+                (),
+                key,
+                understand,
+                _for_a_thread,
+                headers=headers,
+                data=data,
+                replay=not options.forbid_overwrite,
+            )
+
+        return self._begin(make)
 
     def append(
         self,
@@ -238,13 +269,6 @@ class S3Store(HttpStore):
                 raise
             raise Exists("there is an object already", key=target, code=error.code) from error
         return PutReply(etag, None)
-
-    def delete(self, key: bytes, *, deadline: float) -> None:
-        storable(key)
-        try:
-            self._send("DELETE", key, (), deadline=deadline, replay=True).read()
-        except NotFound:
-            return
 
     def delete_many(self, keys: Sequence[bytes], *, deadline: float) -> None:
         names = self._deleted_together(keys, deadline)
@@ -492,6 +516,13 @@ class S3Store(HttpStore):
         page = parse_page(body, S3_LISTING)
         # SeaweedFS lists a/ where a would be, before a-.
         return ListPage(sorted(page.entries), sorted(page.prefixes), page.next_token)
+
+
+def _for_a_thread(error: StoreError) -> NoReturn:
+    """Leave it to a thread to find out whether it is an object that is in the way."""
+    if isinstance(error, Changed):
+        raise Unsuited("there is an object, or a ghost") from error
+    raise error
 
 
 _EXCLUSIVE = pairs_of(dict([S3.exclusive]))

@@ -27,15 +27,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from ossfs.store.api import Buffer, GetReply
+from ossfs.store.api import Buffer
 from ossfs.store.connection import Connection, Limits, NoReply
 from ossfs.store.errors import DeadlineExceeded, Invalid, Unavailable
-from ossfs.store.exchange import Exchange, Refusal
+from ossfs.store.exchange import Exchange, Verdict
 from ossfs.store.reply import Headers, Reply, parse_head
 from ossfs.store.resolver import Resolver, look_up, look_up_ipv4
+
+T = TypeVar("T")
 
 _PEEK_FROM = 32 * 1024
 """Expected body size from which the head is peeked at."""
@@ -155,13 +157,7 @@ class Transport:
         to be dead. `while_waiting` is called between sending and receiving.
         """
         limits = Limits(deadline, self._read_timeout if silence is None else silence)
-        head = self._head(method, target, headers)
-        pieces: list[Buffer]
-        if body is not None:
-            size = sum(len(memoryview(piece).cast("B")) for piece in body)
-            pieces = [head + b"Content-Length: %d\r\n\r\n" % size, *body]
-        else:
-            pieces = [head + b"\r\n"]
+        pieces = self._pieces(method, target, headers, body)
         connection = self._take_idle() or self._connect(limits)
         while True:
             fresh = not connection.used
@@ -183,27 +179,49 @@ class Transport:
                 raise
             connection = self._connect(limits)
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether a connection lies idle that `begin` might take: worth signing a request for."""
+        return bool(self._idle)
+
     def begin(
         self,
+        method: str,
         target: str,
         headers: bytes,
-        check: Callable[[int, Headers, int], GetReply | Refusal],
-    ) -> Exchange | None:
-        """Send a GET over an idle connection without blocking; None where that cannot be done.
+        judge: Callable[[int, Headers], Verdict[T]],
+        body: Sequence[Buffer] | None = None,
+        *,
+        replay: bool = True,
+    ) -> Exchange[T] | None:
+        """Send a request over an idle connection without blocking; None where that cannot be done.
 
-        `check(status, headers, size)` judges the reply to a request for `size` bytes.
+        `judge(status, headers)` says what is to be made of the reply. `replay`: see `request`.
         """
         connection = self._take_idle()
         if connection is None:
             return None
+        pieces = self._pieces(method, target, headers, body)
+        if body and not connection.takes(sum([len(piece) for piece in pieces])):
+            self.put_back(connection)
+            return None
         try:
-            sent = connection.send_now(self._head("GET", target, headers) + b"\r\n")
+            sent = connection.send_now(pieces)
         except OSError:
             sent = False
         if not sent:
+            # Not done: no server acts on half a request, and none has read from a dead connection.
             connection.close()
             return None
-        return Exchange(connection, check, self.put_back, self._distrust)
+        return Exchange(
+            connection,
+            judge,
+            self.put_back,
+            self._distrust,
+            silence=self._read_timeout,
+            changes=method not in ("GET", "HEAD"),
+            replay=replay,
+        )
 
     def close(self) -> None:
         """Close the idle connections and break off those in use, whose calls fail at once."""
@@ -277,9 +295,16 @@ class Transport:
             connection.close()
         return None
 
-    def _head(self, method: str, target: str, headers: bytes) -> bytes:
-        line = f"{method} {self._target_prefix}{target} HTTP/1.1\r\n"
-        return line.encode() + self._fixed + headers
+    def _pieces(
+        self, method: str, target: str, headers: bytes, body: Sequence[Buffer] | None
+    ) -> list[Buffer]:
+        """Return a request as it is sent."""
+        head = f"{method} {self._target_prefix}{target} HTTP/1.1\r\n".encode()
+        head += self._fixed + headers
+        if body is None:
+            return [head + b"\r\n"]
+        size = sum(len(memoryview(piece).cast("B")) for piece in body)
+        return [head + b"Content-Length: %d\r\n\r\n" % size, *body]
 
     def _exchange(
         self,

@@ -86,8 +86,8 @@ def exchanged(store: OssStore) -> list[bool]:
     taken: list[bool] = []
     begin = store.begin_range
 
-    def recording(key: bytes, offset: int, size: int, if_match: str) -> object:
-        exchange = begin(key, offset, size, if_match)
+    def recording(key: bytes, offset: int, view: memoryview, if_match: str) -> object:
+        exchange = begin(key, offset, view, if_match)
         taken.append(exchange is not None)
         return exchange
 
@@ -170,10 +170,9 @@ def test_a_changed_object_is_told_from_the_etag() -> None:
         b"HTTP/1.1 206 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b'HTTP/1.1 206 OK\r\nETag: "E1"\r\n\r\n',
-        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
         reply(extra=f"X: {'x' * 40_000}\r\n"),
     ],
-    ids=["chunked", "chunked refusal", "no length", "no body", "long head"],
+    ids=["chunked", "chunked refusal", "no length", "long head"],
 )
 def test_whatever_is_not_simple_is_asked_again_at_once_through_a_thread(odd: bytes) -> None:
     with CannedServer([reply(), odd], [odd if len(odd) > 40_000 else reply()]) as server:
