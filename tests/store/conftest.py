@@ -4,6 +4,7 @@ Every test takes `store` and makes the same assertions whichever it is; keys liv
 of the test's own (`under`, or `fresh()` for each hypothesis example), so that one bucket serves
 the whole session. A claim that a store cannot meet is skipped with its reason: `needs` names the
 capability that it takes, `EXCLUDED` what a server of ours does otherwise. s3 runs on SeaweedFS.
+What ends in -loop makes its small requests as the trio loop does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastcrc import crc64
@@ -23,8 +24,9 @@ from ossfs.credentials import Credentials, StaticCredentials
 from ossfs.store.api import Store
 from ossfs.store.faulty import FaultyStore
 from ossfs.store.memory import MemoryStore
+from tests.support.promptly import Promptly
 
-STORES = ("memory", "faulty", "oss-v1", "oss-v4", "s3")
+STORES = ("memory", "faulty", "oss-v1", "oss-v4", "oss-v4-loop", "s3", "s3-loop")
 REGION = "cn-hangzhou"
 _SECONDS = 30.0
 
@@ -55,10 +57,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent not in item.path.parents:
             continue
         for store, excluded in EXCLUDED.items():
-            if not re.search(rf"(?:\[|-){store}(?:-|\])", item.name):
+            name = item.name.replace(f"{store}-loop", store)
+            if not re.search(rf"(?:\[|-){store}(?:-|\])", name):
                 continue
             for claim, reason in excluded.items():
-                if item.name.startswith(claim):
+                if name.startswith(claim):
                     item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -68,8 +71,8 @@ class Timely:
     def __init__(self, store: Store, name: str = "") -> None:
         self.bare = store
         self.capabilities = store.capabilities
-        self.is_filer = name == "s3"
-        self.cold = "STANDARD_IA" if name == "s3" else "IA"
+        self.is_filer = name.startswith("s3")
+        self.cold = "STANDARD_IA" if name.startswith("s3") else "IA"
 
     def crc(self, body: bytes) -> int | None:
         """Return what replies say of an object of these bytes."""
@@ -158,11 +161,12 @@ def _maker(request: pytest.FixtureRequest, name: str) -> Callable[..., Store]:
     """Return a maker of stores on the server that belongs to `name`, signing as it says."""
     # Imported here so that the other stores are tested where these cannot be imported.
     kind: Any
-    if name == "s3":
+    base = name.removesuffix("-loop")
+    if base == "s3":
         from ossfs.store.s3 import S3Store as kind
     else:
         from ossfs.store.oss import OssStore as kind
-    server = request.getfixturevalue("weed" if name == "s3" else "emulator")
+    server = request.getfixturevalue("weed" if base == "s3" else "emulator")
 
     def make(**other: Any) -> Store:
         keys = Credentials(
@@ -171,11 +175,11 @@ def _maker(request: pytest.FixtureRequest, name: str) -> Callable[..., Store]:
         parameters = {
             "bucket": server.bucket,
             "endpoint": server.endpoint,
-            "region": REGION if name == "oss-v4" else "",
+            "region": REGION if base == "oss-v4" else "",
             "path_style": True,
         } | other
-        made: Store = kind(credentials=StaticCredentials(keys), **parameters)
-        return made
+        made = kind(credentials=StaticCredentials(keys), **parameters)
+        return cast(Store, made if base == name else Promptly(made))
 
     return make
 
