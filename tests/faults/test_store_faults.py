@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from ossfs.emulator.storage import Storage
 from tests.support.emulator import EmulatorProcess
-from tests.support.mount import Mount, drop_caches, run, wait_until
+from tests.support.mount import Mount, drop_caches, python, run, wait_until
 
 CONTENT = bytes(range(256)) * 4096 * 40
 
@@ -79,6 +80,56 @@ def test_a_store_that_stalls_is_given_up_at_the_deadline(
         finally:
             emulator.resume()
         assert run("cat", mounted.path / "other").stdout == b"other content"
+
+
+SMALL_REQUESTS = """
+import os, sys, time
+folder, pid, number, request = sys.argv[1], *map(int, sys.argv[2:4]), sys.argv[4]
+os.chdir(folder)
+fd = os.open("new", os.O_CREAT | os.O_WRONLY)
+os.write(fd, b"new content")
+os.stat("small")
+os.kill(pid, number)
+begun = time.monotonic()
+try:
+    match request:
+        case "HEAD":
+            os.stat("nothing of the name")
+        case "DELETE":
+            os.unlink("small")
+        case "PUT":
+            os.close(fd)
+except OSError as error:
+    assert not isinstance(error, FileNotFoundError), "an absence that nobody told of"
+    print(error.strerror, time.monotonic() - begun)
+else:
+    raise SystemExit("it is said to be done")
+"""
+
+
+@pytest.mark.parametrize("signal_name", ["SIGSTOP", "SIGKILL"])
+@pytest.mark.parametrize("request_name", ["HEAD", "DELETE", "PUT"])
+def test_a_small_request_that_meets_a_dead_store_fails_in_time_and_can_be_made_again(
+    emulator: EmulatorProcess, tmp_path: Path, request_name: str, signal_name: str
+) -> None:
+    number = signal.Signals[signal_name]
+    with Mount(emulator, tmp_path / "m", "oss_request_timeout_ms=2000") as mounted:
+        words = [mounted.path, str(emulator.pid), str(int(number)), request_name]
+        done = python(SMALL_REQUESTS, *words)
+        if number is signal.SIGSTOP:
+            emulator.resume()
+        else:
+            emulator.restart()
+        assert float(done.stdout.split()[-1]) < 2 + SLACK_S
+        assert "failed after" in mounted.log
+        run("rm", "-f", mounted.path / "small")
+        (mounted.path / "new").write_bytes(b"again")
+        assert not (mounted.path / "small").exists()
+        assert not (mounted.path / "nothing of the name").exists()
+        assert (mounted.path / "new").read_bytes() == b"again"
+        bucket = emulator.oss2_bucket()
+        assert bucket.get_object("new").read() == b"again"
+        assert not bucket.object_exists("small")
 
 
 def test_a_bucket_that_vanished_is_an_io_error_and_not_an_empty_directory(
