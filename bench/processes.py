@@ -61,6 +61,8 @@ PASSES = 4
 _JOB = struct.Struct("<16s64sQQq")
 """Key, ETag, offset, length, block; no block ends a thread."""
 _NONE = -1
+_PATIENCE_MS = 120_000
+"""Longer than the deadline of a request: whoever says nothing by then has died of it."""
 _RING = 64 * MIB
 """Bytes of the file that is written over and over."""
 # Unlike os.pwrite, and like the reply of pyfuse3, this keeps the interpreter's lock.
@@ -175,7 +177,10 @@ class Rig:
         for block in range(2 * self._threads * len(self._ends)):
             give(self._ends[block % len(self._ends)], block)
         while waiting:
-            for number, _ in poll.poll():
+            ready = poll.poll(_PATIENCE_MS)
+            if not ready:
+                raise SystemExit("a transfer thread has failed")
+            for number, _ in ready:
                 end = by_number[number]
                 _, _, offset, length, block = _JOB.unpack(end.recv(_JOB.size))
                 waiting -= 1

@@ -28,7 +28,7 @@ from ossfs.cli.workloads import prepare
 from ossfs.cli.workloads.files import DATASETS, QUICK, USUAL, Scale
 from ossfs.cli.workloads.judge import Judge
 from ossfs.cli.workloads.rows import MBS, WORKLOADS, Outcome, Stage, Workload
-from ossfs.cli.workloads.workers import WorkloadError
+from ossfs.cli.workloads.workers import WorkloadError, line_of
 from ossfs.config.values import read_size, show_size
 from ossfs.emulator.main import DEFAULT_BUCKET
 from ossfs.inquiry import ask
@@ -132,14 +132,8 @@ def _perform(
     except (WorkloadError, OSError) as error:
         if report.rows and not as_json:
             report.show()
-        raise UserError(f"{report.row}: {_line(error)}") from error
+        raise UserError(f"{report.row}: {line_of(error)}") from error
     click.echo(json.dumps(report.told())) if as_json else report.show()
-
-
-def _line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
 
 
 def _bytes_of(scale: Scale, wanted: dict[str, Workload]) -> int:
@@ -219,7 +213,7 @@ def _make_directory(stack: ExitStack, place: Path, *, own: bool) -> Path:
         try:
             prepare.remove(directory)
         except (OSError, WorkloadError) as error:
-            complain(f"{directory} could not be removed: {_line(error)}")
+            complain(f"{directory} could not be removed, rm -r will: {line_of(error)}")
 
     signals.hold()  # it is there and will be removed, or neither
     try:
@@ -269,11 +263,20 @@ class _Daemon:
 
     @property
     def cpu(self) -> float:
-        return usage.cpu_seconds(self.pid)
+        try:
+            return usage.cpu_seconds(self.pid)
+        except OSError:
+            raise WorkloadError(
+                f"process {self.pid}, which served the mount, has ended; its log says why"
+            ) from None
 
     @property
-    def peak_memory(self) -> int:
-        return usage.peak_memory(self.pid)
+    def peak_memory(self) -> int | None:
+        """Bytes; None where it has ended."""
+        try:
+            return usage.peak_memory(self.pid)
+        except (OSError, KeyError):  # one that nobody has waited for has no memory
+            return None
 
     def requests(self) -> int | None:
         """Return how many it has sent; None where it does not tell this user."""
@@ -399,9 +402,10 @@ class _Report:
             header += ["daemon CPU", "requests"]
         lines = in_columns(header, [row.cells(daemon=daemon is not None) for row in self.rows])
         click.echo("\n".join(lines))
-        if daemon is not None:
+        peak = daemon.peak_memory if daemon is not None else None
+        if daemon is not None and peak is not None:
             click.echo(
-                f"The daemon, process {daemon.pid}, had at most {daemon.peak_memory / 1e6:.0f} MB "
+                f"The daemon, process {daemon.pid}, had at most {peak / 1e6:.0f} MB "
                 "resident since it was mounted."
             )
         how = (

@@ -40,8 +40,11 @@ class Climb:
         self._hold = 0
         self._patience = PATIENCE
 
-    def judge(self, rate: float, stalled: bool) -> None:
-        """Go on from the rate measured at this size; `stalled`: somebody had to wait."""
+    def judge(self, rate: float, stalled: bool, wider: int = 0) -> None:
+        """Go on from the rate measured at this size; `stalled`: somebody had to wait.
+
+        `wider` is the least larger size that makes a difference.
+        """
         if self._before and rate < self._best * WORTHWHILE:
             self.size = self._before
             self._before = 0
@@ -55,7 +58,7 @@ class Climb:
             self._hold -= 1
         elif stalled and self.size < self.maximum:
             self._before = self.size
-            self.size = min(max(self.size * 3 // 2, self.size + 1), self.maximum)
+            self.size = min(max(self.size * 3 // 2, self.size + 1, wider), self.maximum)
 
 
 class Window(Climb):
@@ -83,7 +86,7 @@ class Window(Climb):
         """Note that the reader went on by `consumed` bytes; judge the size once it is through."""
         self._bytes += consumed
         if self.size < self.comfort and self._bytes >= self.size:
-            self.size = min(self.size * 2, self.maximum)
+            self.size = min(self.size * 2, self.comfort, self.maximum)
             self._restart(now)
             return
         elapsed = now - self._since

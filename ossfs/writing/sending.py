@@ -20,6 +20,9 @@ from ossfs.runtime.window import Climb
 
 COMFORT = 64 * 1024 * 1024
 """Bytes on their way to begin with: a near store is as fast with 8 parts of 8 MiB as with 64."""
+FORGOTTEN_S = 60.0
+"""Seconds without an upload after which it begins anew: the network may be another by then, and a
+number that noise made look good is not to last as long as the mount."""
 
 
 class Sending:
@@ -30,7 +33,9 @@ class Sending:
         self.limiter = trio.CapacityLimiter(concurrency)
         """What nothing gets by, neither writers short of memory nor many uploads at once."""
         self._now = now
-        self._climb = Climb(max(COMFORT // part, 2), concurrency)
+        self._first, self._limit = max(COMFORT // part, 2), concurrency
+        self._climb = Climb(self._first, self._limit)
+        self._idle_since = now()
         self._uploads = 0
         """Uploads with parts on their way."""
         self._parts = 0
@@ -45,11 +50,14 @@ class Sending:
 
     def began(self) -> None:
         """Note that an upload has its first part on the way."""
+        if not self._uploads and self._now() - self._idle_since > FORGOTTEN_S:
+            self._climb = Climb(self._first, self._limit)
         self._uploads += 1
 
     def ended(self) -> None:
         """Note that an upload has none any more."""
         self._uploads -= 1
+        self._idle_since = self._now()
 
     def waited(self) -> None:
         """Note that a writer waits until another part may be sent."""
@@ -72,7 +80,10 @@ class Sending:
         self._sent += 1
         self._seconds += seconds
         if self._sent >= self._climb.size and self._stalled and self._seconds:
-            self._climb.judge(self._most * self._sent / self._seconds, stalled=True)
+            rate = self._most * self._sent / self._seconds
+            # A trial that gives no upload another part would say that more are of no use.
+            wider = (self.share() + 1) * self._uploads
+            self._climb.judge(rate, stalled=True, wider=wider)
             self._restart()
 
     def _restart(self) -> None:

@@ -130,7 +130,14 @@ def test_wrong_bytes_of_what_was_written_are_found(place: Path, name: str) -> No
 @pytest.mark.parametrize(("name", "file"), [("list", "listed/00001"), ("find", "tree/01/00001")])
 def test_a_name_that_is_missing_ends_a_listing(place: Path, name: str, file: str) -> None:
     (place / file).unlink()
-    with pytest.raises(WorkloadError, match=r"shows .* lines, wanted"):
+    with pytest.raises(WorkloadError, match=r"shows .* files, wanted .*0001"):
+        perform(place, name)
+
+
+@pytest.mark.parametrize(("name", "file"), [("list", "listed/00001"), ("find", "tree/01/00001")])
+def test_a_wrong_size_ends_a_listing(place: Path, name: str, file: str) -> None:
+    (place / file).write_bytes(b"xx")
+    with pytest.raises(WorkloadError, match="1 are wrong or missing, such as 00001"):
         perform(place, name)
 
 

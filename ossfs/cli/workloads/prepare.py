@@ -5,6 +5,7 @@ Many, because one after another would take a round trip each: minutes on a dista
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ossfs.cli.workloads.files import File, content, write
-from ossfs.cli.workloads.workers import together
+from ossfs.cli.workloads.workers import WorkloadError, together
 
 BATCH = 1_000
 """Files made in one go, so that progress can be shown in between."""
@@ -20,10 +21,14 @@ _AT_ONCE = 32
 _ATTEMPTS = 5
 """Files of writers that were killed may still appear while others are removed."""
 _PAUSE_S = 0.5
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def make(directory: Path, files: Sequence[File]) -> None:
-    """Write files and the directories they are in; WorkloadError where that fails."""
+    """Write files and the directories they are in; WorkloadError where that fails.
+
+    They are on the disk then, where it is one: pages that wait to be written cannot be dropped.
+    """
     for folder in sorted({os.path.dirname(file.path) for file in files}):
         (directory / folder).mkdir(parents=True, exist_ok=True)
     content()  # made once and not by each process
@@ -36,6 +41,12 @@ def make(directory: Path, files: Sequence[File]) -> None:
         return work
 
     together(min(_AT_ONCE, len(files)), member)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(fd):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(directory))
+    finally:
+        os.close(fd)
 
 
 def remove(directory: Path) -> None:
@@ -45,7 +56,7 @@ def remove(directory: Path) -> None:
             _remove(directory)
         except FileNotFoundError:
             return
-        except OSError:
+        except (OSError, WorkloadError):
             if attempt == _ATTEMPTS - 1:
                 raise
             time.sleep(_PAUSE_S)

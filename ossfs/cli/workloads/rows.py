@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -228,25 +229,36 @@ def _write(stage: Stage, writers: int, files: Sequence[File]) -> array[float]:
 
 def list_flat(stage: Stage) -> Outcome:
     """`ls -lU` of one directory."""
-    wanted = stage.scale.listed
-    _count(stage, ["ls", "-lU", stage.directory / "listed"], wanted + 1)
-    return Outcome(wanted)
+    with stage.clock:
+        shown = _program(["ls", "-lU", stage.directory / "listed"])
+    words = [line.split() for line in shown.splitlines()[1:]]  # the first is the total
+    _same("ls", stage.files("listed"), ((each[-1], each[4]) for each in words))
+    return Outcome(stage.scale.listed)
 
 
 def find_all(stage: Stage) -> Outcome:
     """`find` over a tree, with the sizes."""
-    wanted = stage.scale.folders * (stage.scale.each + 1) + 1
-    _count(stage, ["find", stage.directory / "tree", "-printf", "%s %p\n"], wanted)
-    return Outcome(wanted)
-
-
-def _count(stage: Stage, command: Sequence[str | Path], wanted: int) -> None:
-    """Run a program that prints a line an entry."""
     with stage.clock:
-        done = _program(command)
-    lines = done.count(b"\n")
-    if lines != wanted:
-        raise WorkloadError(f"{command[0]} shows {lines} lines, wanted {wanted}")
+        shown = _program(["find", stage.directory / "tree", "-printf", "%y %f %s\n"])
+    words = [line.split() for line in shown.splitlines()]
+    files = [(name, size) for kind, name, size in words if kind == b"f"]
+    _same("find", stage.files("tree"), files)
+    folders = stage.scale.folders + 1
+    if len(words) - len(files) != folders:
+        raise WorkloadError(f"find shows {len(words) - len(files)} directories, wanted {folders}")
+    return Outcome(len(words))
+
+
+def _same(program: str, files: Sequence[File], shown: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise WorkloadError unless each file was shown once, with its size."""
+    wanted = Counter((os.path.basename(file.path).encode(), b"%d" % file.size) for file in files)
+    found = Counter(shown)
+    if found != wanted:
+        wrong = (found - wanted) or (wanted - found)
+        raise WorkloadError(
+            f"{program} shows {found.total()} files, wanted {wanted.total()}; "
+            f"{wrong.total()} are wrong or missing, such as {min(wrong)[0].decode()}"
+        )
 
 
 def _program(command: Sequence[str | Path]) -> bytes:

@@ -111,7 +111,7 @@ class Workers(Generic[T]):
                     os._exit(0)  # the parent is gone
                 outcome: tuple[bool, object] = (True, _all(calls))
             except Exception as error:  # noqa: BLE001  carried over to the parent, who raises it
-                outcome = (False, _line(error))
+                outcome = (False, line_of(error))
             with open(tell, "wb") as pipe:
                 pipe.write(b"\2" + pickle.dumps(outcome))
         finally:
@@ -155,7 +155,8 @@ def _failure(worker: _Worker) -> WorkloadError:
     return WorkloadError(_heard(worker)[1])
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
+    """Say in a line what went wrong."""
     if isinstance(error, WorkloadError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

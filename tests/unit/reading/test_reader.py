@@ -260,16 +260,25 @@ def test_a_small_object_read_from_its_beginning_is_one_get() -> None:
     run(main)
 
 
-def test_a_window_widens_as_the_reader_goes_on_within_its_limits() -> None:
-    chunk, per_file, under_way, most = 2 * MIB, 4, 0, 0
+class Slow:
+    """A gate before each GET, and how many have stood before it at once."""
 
-    async def slow(op: str, _key: bytes) -> None:
-        nonlocal under_way, most
+    def __init__(self, latency: float) -> None:
+        self._latency = latency
+        self._under_way = 0
+        self.most = 0
+
+    async def __call__(self, op: str, _key: bytes) -> None:
         if op == "get_range_into":
-            under_way += 1
-            most = max(most, under_way)
-            await trio.sleep(0.05)
-            under_way -= 1
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+            await trio.sleep(self._latency)
+            self._under_way -= 1
+
+
+def test_a_window_widens_as_the_reader_goes_on_within_its_limits() -> None:
+    chunk, per_file = 2 * MIB, 4
+    slow = Slow(0.05)
 
     async def main() -> None:
         async with core(gate=slow) as made:
@@ -279,7 +288,7 @@ def test_a_window_widens_as_the_reader_goes_on_within_its_limits() -> None:
             sizes = [call.size for call in made.store.calls]
             assert sizes[0] == BLOCK, "the first byte does not wait for a whole chunk"
             assert max(sizes) == chunk
-            assert most == per_file
+            assert slow.most == per_file
             assert fetched(made) == 48 * MIB
 
     run(main)
@@ -291,15 +300,7 @@ def test_a_store_that_is_slow_to_begin_is_asked_more_at_once(
     latency: float, requests: tuple[int, int], overtaken: bool
 ) -> None:
     """The second READ, which may come before the first is answered, makes it a sequence."""
-    under_way, most = 0, 0
-
-    async def slow(op: str, _key: bytes) -> None:
-        nonlocal under_way, most
-        if op == "get_range_into":
-            under_way += 1
-            most = max(most, under_way)
-            await trio.sleep(latency)
-            under_way -= 1
+    slow = Slow(latency)
 
     async def main() -> None:
         async with core(gate=slow) as made:
@@ -311,27 +312,19 @@ def test_a_store_that_is_slow_to_begin_is_asked_more_at_once(
                         nursery.start_soon(reader.read, offset, BLOCK // 2)
             await read_all(reader, 16 * MIB, BLOCK)
             least, limit = requests
-            assert least <= most <= limit
+            assert least <= slow.most <= limit
 
     run(main)
 
 
 def test_where_many_read_at_once_no_store_counts_as_distant() -> None:
-    under_way, most = 0, 0
-
-    async def slow(op: str, _key: bytes) -> None:
-        nonlocal under_way, most
-        if op == "get_range_into":
-            under_way += 1
-            most = max(most, under_way)
-            await trio.sleep(0.05)
-            under_way -= 1
+    slow = Slow(0.05)
 
     async def main() -> None:
         async with core(gate=slow) as made:
             made.reading.streaming = FAR_REQUESTS
             await read_all(opened(made, bytes(32 * MIB)), 16 * MIB, BLOCK)
-            assert most == 2
+            assert slow.most == 2
 
     run(main)
 

@@ -27,6 +27,13 @@ def test_it_starts_small_and_reaches_comfort_by_reading_on() -> None:
     assert window.size == COMFORT, "a reader that never waits needs no more"
 
 
+def test_what_is_comfort_is_never_passed_by_reading_on() -> None:
+    window = Window(512 * MIB, 0.0, comfort=18 * MIB)
+    for turn in range(1000):
+        window.advance(MIB, turn)
+    assert window.size == 18 * MIB
+
+
 def test_latency_widens_it_until_the_rate_stops_growing() -> None:
     window = Window(512 * MIB, 0.0)
     drive(window, lambda size: min(size * 5, 640 * MIB), 20)

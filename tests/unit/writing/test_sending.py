@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from ossfs.writing.sending import COMFORT, Sending
+from ossfs.writing.sending import COMFORT, FORGOTTEN_S, Sending
 
 MIB = 1 << 20
 PART = 8 * MIB
@@ -24,30 +24,41 @@ class Clock:
 
 
 def upload(
-    sending: Sending, clock: Clock, seconds: float, duration: Callable[[int], float]
+    sending: Sending,
+    clock: Clock,
+    seconds: float,
+    duration: Callable[[int], float],
+    uploads: int = 1,
 ) -> list[int]:
-    """Send parts for so long, always with a writer that waits; return the widths there were.
+    """Send parts for so long, always with writers that wait; return the widths there were.
 
     `duration(width)` is what a part takes that is sent beside so many.
     """
     widths = []
-    under_way: list[tuple[float, int, AbstractContextManager[None]]] = []
+    under_way: list[tuple[float, int, int, AbstractContextManager[None]]] = []
+    sent = [0] * uploads
     number = 0
-    sending.began()
+    for _ in range(uploads):
+        sending.began()
     end = clock.now + seconds
     while clock.now < end:
-        while len(under_way) < sending.share():
-            part = sending.measured()
-            part.__enter__()
-            number += 1
-            heapq.heappush(under_way, (clock.now + duration(sending.share()), number, part))
-        sending.waited()
-        widths.append(sending.share())
-        clock.now, _, part = heapq.heappop(under_way)
+        for each in range(uploads):
+            while sent[each] < sending.share():
+                part = sending.measured()
+                part.__enter__()
+                number += 1
+                sent[each] += 1
+                width = sending.share() * uploads
+                heapq.heappush(under_way, (clock.now + duration(width), number, each, part))
+            sending.waited()
+        widths.append(sending.share() * uploads)
+        clock.now, _, each, part = heapq.heappop(under_way)
+        sent[each] -= 1
         part.__exit__(None, None, None)
-    for _, _, part in under_way:
+    for *_, part in under_way:
         part.__exit__(None, None, None)
-    sending.ended()
+    for _ in range(uploads):
+        sending.ended()
     return widths
 
 
@@ -72,6 +83,20 @@ def test_a_near_store_is_sent_no_more_than_it_needs() -> None:
 def test_a_distant_store_gets_nearly_all_that_it_may_within_seconds() -> None:
     clock = Clock()
     assert upload(Sending(64, PART, clock), clock, 3, distant)[-1] >= 60
+
+
+@pytest.mark.parametrize("uploads", [5, 7, 8, 16])
+def test_a_distant_store_gets_as_much_from_many_uploads(uploads: int) -> None:
+    clock = Clock()
+    assert upload(Sending(64, PART, clock), clock, 10, distant, uploads)[-1] > 64 - uploads
+
+
+@pytest.mark.parametrize("uploads", [7, 8])
+def test_a_near_store_is_sent_no_more_by_many_uploads(uploads: int) -> None:
+    clock = Clock()
+    widths = upload(Sending(64, PART, clock), clock, 60, near, uploads)
+    assert widths[-1] == uploads
+    assert max(widths) == 2 * uploads
 
 
 def test_never_more_than_upload_concurrency_is_sent() -> None:
@@ -122,5 +147,13 @@ def test_time_without_anything_on_its_way_tells_nothing() -> None:
     sending = Sending(64, PART, clock)
     for _ in range(40):  # short uploads with long pauses
         upload(sending, clock, 1, distant)
-        clock.now += 100
+        clock.now += FORGOTTEN_S - 1
     assert sending.share() >= 60
+
+
+def test_what_was_learned_is_forgotten_when_nothing_is_written_for_long() -> None:
+    clock = Clock()
+    sending = Sending(64, PART, clock)
+    upload(sending, clock, 3, distant)
+    clock.now += FORGOTTEN_S + 1
+    assert upload(sending, clock, 1, near)[0] == FIRST
