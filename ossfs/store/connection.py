@@ -151,7 +151,7 @@ class Connection:
             return
         for view in views:
             while view:
-                encrypted = encryption.encrypt(view[:_ENCRYPTED])
+                encrypted = encryption.encrypt(view[: _ENCRYPTED - encryption.to_send])
                 view = view[encrypted:]
                 if not encrypted or encryption.to_send >= _ENCRYPTED:
                     self._send_encrypted(encryption, limits)

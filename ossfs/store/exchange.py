@@ -29,6 +29,9 @@ T = TypeVar("T")
 _HEAD = 16 * 1024
 """Bytes of a head that are looked at here; OSS allows 8 KiB of metadata."""
 
+_INTERIM = (b"HTTP/1.1 100", b"HTTP/1.1 102", b"HTTP/1.1 103")
+"""Replies that come before the reply; a client must be able to pass them over (RFC 9110, 15.2)."""
+
 
 class Unsuited(Exception):
     """This reply is not for the quick path."""
@@ -49,6 +52,7 @@ class Exchange(Generic[T]):
     """One request under way on one connection."""
 
     __slots__ = (
+        "_begun",
         "_connection",
         "_distrust",
         "_got",
@@ -85,6 +89,8 @@ class Exchange(Generic[T]):
         self._distrust = distrust
         self._replay = replay
         self._head = b""
+        self._begun = False
+        """An interim reply has come, such as 100 Continue, which nobody asked for."""
         self._verdict: Verdict[T] | None = None
         self._got = 0
         self._keep = False
@@ -109,7 +115,7 @@ class Exchange(Generic[T]):
             return self._advance()
         except OSError as error:
             self.close()
-            if not self._head and self._verdict is None:
+            if not (self._head or self._begun) and self._verdict is None:
                 raise self._unheard() from error
             raise Unavailable(f"the connection was lost: {error.strerror or error}") from error
         except BaseException:
@@ -135,6 +141,7 @@ class Exchange(Generic[T]):
     def _unheard(self) -> Unsuited | StoreError:
         """Say what it means that not one byte of a reply came."""
         why = "the connection was dead"
+        self._distrust(self._connection)
         return Unsuited(why) if self._replay else Unavailable(why)
 
     def _odd(self, why: str) -> Unsuited | StoreError:
@@ -150,9 +157,13 @@ class Exchange(Generic[T]):
                 return False
             head = self._head + some
             end = head.find(b"\r\n\r\n")
+            while end >= 0 and head.startswith(_INTERIM):
+                self._begun = True
+                head = head[end + 4 :]
+                end = head.find(b"\r\n\r\n")
             if end < 0:
                 self._head = head
-                if not head:
+                if not (head or self._begun):
                     raise self._unheard()
                 if not some:
                     raise Unavailable("the connection ended within the reply's headers")
@@ -161,7 +172,7 @@ class Exchange(Generic[T]):
                 continue
             status, headers, self._keep = parse_head(head[:end])
             if status < 200:
-                raise self._odd("a reply comes before the reply")
+                raise self._odd("the server switches protocols unasked, or speaks no HTTP/1.1")
             verdict = self._verdict = self._judge(status, headers)
             sink = verdict.sink
             self._keep = self._keep and verdict.framed

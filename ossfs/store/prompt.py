@@ -17,7 +17,7 @@ import trio
 
 from ossfs.store.api import Buffer, GetReply, ListPage, ObjectInfo, PutOptions, PutReply
 from ossfs.store.errors import DeadlineExceeded, Unavailable
-from ossfs.store.exchange import Exchange
+from ossfs.store.exchange import Exchange, Unsuited
 
 T = TypeVar("T")
 
@@ -96,4 +96,7 @@ async def finish(exchange: Exchange[T], seconds: float) -> T:
     exchange.forsake()
     if trio.current_time() >= begun + seconds:
         raise DeadlineExceeded("no answer in time")
+    if silence < exchange.silence:
+        # No attempt that failed: `retry_count=0` would make this the store's only chance.
+        raise Unsuited(f"nothing came within {silence:.3g} s")
     raise Unavailable(f"the server is silent for {silence:.3g} s")

@@ -22,7 +22,7 @@ from ossfs.credentials import Credentials, StaticCredentials
 from ossfs.store import prompt
 from ossfs.store.api import MARK, PLAIN, Expected, ListPage, ObjectInfo, PutOptions, PutReply
 from ossfs.store.client import StoreClient
-from ossfs.store.connection import Connection
+from ossfs.store.connection import Connection, Limits
 from ossfs.store.crc import crc64
 from ossfs.store.errors import (
     Changed,
@@ -552,9 +552,9 @@ def test_a_change_that_is_done_is_not_made_again_for_its_reply_s_sake(made: Any)
     "odd",
     [
         reply(200, b"", ID, DATE, f"X: {'x' * 40_000}"),
-        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ],
-    ids=["long head", "interim"],
+    ids=["long head", "another protocol"],
 )
 @pytest.mark.parametrize("kind", [*SAFE, EXCLUSIVE_PUT], ids=repr)
 def test_a_head_that_cannot_be_read_here_is_for_a_thread_or_for_the_rules(
@@ -747,3 +747,43 @@ def test_no_change_is_ever_asked_for_again_by_itself_once_its_reply_has_begun(
             unsuited = cut == 0 and kind is not EXCLUSIVE_PUT
             with pytest.raises(Unsuited if unsuited else Unavailable):
                 to_the_end(exchange)
+
+
+# As in a thread
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=repr)
+@pytest.mark.parametrize("how", ["joined", "apart"])
+def test_an_interim_reply_is_passed_over_as_in_a_thread(made: Any, kind: Kind, how: str) -> None:
+    script = [INTERIM + kind.answer] if how == "joined" else [[INTERIM, 0.05, kind.answer]]
+    with warm(made, script) as (store, server):
+        assert kind.result(ask(kind, store, retry=NEVER)[0])
+        assert len(methods(server)) == 1
+
+
+@pytest.mark.parametrize("kind", SAFE, ids=repr)
+def test_a_store_slower_than_the_loop_waits_has_its_one_attempt_in_a_thread(
+    made: Any, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt, "SILENCE", 0.05)
+    with warm(made, [[0.2, kind.answer]], [[0.2, kind.answer]], read_timeout=5) as (store, _):
+        assert kind.result(ask(kind, store, retry=NEVER)[0])
+
+
+def test_a_dead_connection_takes_those_along_that_are_as_old(
+    made: Any, expect_log: Callable[[str], None]
+) -> None:
+    """A server that was restarted without a farewell: each would cost a request its attempt."""
+    expect_log("failed after 1 attempt")
+    with warm(made, [HANG_UP], [PUT]) as (store, _):
+        transport = store._transport
+        young = transport._idle[-1]
+        old = transport._connect(Limits(time.monotonic() + 5, 5.0))
+        transport.put_back(old)
+        transport._idle.rotate(1)
+        old.idle_since = young.idle_since - 1
+        with pytest.raises(Unavailable):
+            ask(EXCLUSIVE_PUT, store, retry=NEVER)
+        assert not transport._idle
