@@ -34,6 +34,7 @@ from bench.support.arguments import arguments
 from bench.support.rig import (
     MIB,
     Sample,
+    claim_memory,
     daemon_cpu,
     in_turns,
     medians,
@@ -309,6 +310,7 @@ def show_what_is_left(server: EmulatorProcess, size: int) -> None:
         before = spent(mount.pid)
         for _ in range(PASSES):
             drop_caches()
+            claim_memory(size)
             quietly(*read)
         took = spent(mount.pid) - before
     gib = PASSES * size / (1024 * MIB)
