@@ -40,6 +40,7 @@ from bench.support.rig import (
     Crew,
     Sample,
     check_crc,
+    claim_memory,
     daemon_cpu,
     mounted,
     quietly,
@@ -209,7 +210,7 @@ def stat_each(server: Server, count: int) -> Sample:
         return sample
 
 
-def read_shared(server: Server, wanted: int, readers: int) -> Sample:
+def read_shared(server: Server, wanted: int, size: int, readers: int) -> Sample:
     """Read the files, `readers` at once, each file by one of them; check every byte."""
     with mounted(server) as mount:
         processes = min(PROCESSES, readers)
@@ -220,6 +221,7 @@ def read_shared(server: Server, wanted: int, readers: int) -> Sample:
 
         def prepare() -> None:
             crew.assemble()
+            claim_memory(size)
             quietly("ls", "-l", str(mount.path / "shared"))
 
         with Crew(READ_FILES, lambda: words) as crew:
@@ -304,7 +306,7 @@ def readers(scale: Scale, runs: int) -> list[Curve]:
             return read_mounted(server, scale.files, count, crc64.xz(small))
 
         def read_large(count: int) -> Sample:
-            return read_shared(server, crc64.xz(large), count)
+            return read_shared(server, crc64.xz(large), SHARED * scale.each * MIB, count)
 
         return measured(
             [
