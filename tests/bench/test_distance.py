@@ -201,11 +201,12 @@ def test_the_client_sees_the_server_reset() -> None:
 
 def test_the_server_sees_the_client_reset() -> None:
     seen: list[type[BaseException]] = []
-    told = threading.Event()
+    heard, told = threading.Event(), threading.Event()
 
     def wait(connection: socket.socket) -> None:
         with connection:
             exactly(connection, 1)
+            heard.set()
             try:
                 connection.recv(1)
             except OSError as error:
@@ -215,7 +216,7 @@ def test_the_server_sees_the_client_reset() -> None:
     with serving(wait) as address, distant(address, 0.01, 100e6) as far:
         it = socket.create_connection(far, timeout=PATIENCE_S)
         it.sendall(b"x")
-        time.sleep(0.05)  # a reset overtakes what has not been read yet
+        assert heard.wait(PATIENCE_S)  # a reset overtakes what has not been read yet
         reset(it)
         assert told.wait(PATIENCE_S)
         assert seen == [ConnectionResetError]
