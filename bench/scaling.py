@@ -162,6 +162,7 @@ def read_large(server: Server, crcs: dict[int, int], mib: int) -> Sample:
             server,
             lambda: daemon_cpu(mount.pid),
             lambda: quietly("dd", f"if={path}", "of=/dev/null", "bs=1M"),
+            prepare=lambda: claim_memory(2 * mib * MIB),
         )
 
 
@@ -221,7 +222,7 @@ def read_shared(server: Server, wanted: int, size: int, readers: int) -> Sample:
 
         def prepare() -> None:
             crew.assemble()
-            claim_memory(size)
+            claim_memory(3 * size)  # for the page cache, the daemon's blocks and sockets
             quietly("ls", "-l", str(mount.path / "shared"))
 
         with Crew(READ_FILES, lambda: words) as crew:
@@ -266,6 +267,7 @@ def large_writes(scale: Scale, runs: int) -> list[Curve]:
         rigs = {mib: Rig(server, store, stack.enter_context(source_of(mib * MIB))) for mib in sizes}
 
         def work(mib: int) -> Sample:
+            claim_memory(2 * mib * MIB)
             return rigs[mib].write_large([], dd=False)
 
         return measured([Series("sequential write", "MiB", sizes, work, "MiB")], runs)
