@@ -1,6 +1,6 @@
 """`python -m bench [NAME...] [--quick] [--runs N] [--store oss|s3]`: run benchmarks.
 
-All of them without a name; s3 is SeaweedFS, oss (the default) the emulator.
+All of them without a name; s3 is SeaweedFS, oss (the default, but for clients) the emulator.
 
 Each runs in a process of its own, one after another: a benchmark's memory and imports are no
 other's. Exits non-zero when one of them found something wrong, after all have run.

@@ -34,12 +34,11 @@ from bench.support.entries import (
     name_of,
     record,
 )
-from bench.support.large import Rig, source_of
+from bench.support.large import Rig, read_by_dd, source_of
 from bench.support.rig import (
     MIB,
     Crew,
     Sample,
-    check_crc,
     claim_memory,
     daemon_cpu,
     mounted,
@@ -154,18 +153,6 @@ class Curve(NamedTuple):
 # What is done
 
 
-def read_large(server: Server, crcs: dict[int, int], mib: int) -> Sample:
-    with mounted(server) as mount:
-        path = mount.path / f"big-{mib}"
-        check_crc(path, crcs[mib])  # also what the daemon does once: threads, connections, blocks
-        return timed(
-            server,
-            lambda: daemon_cpu(mount.pid),
-            lambda: quietly("dd", f"if={path}", "of=/dev/null", "bs=1M"),
-            prepare=lambda: claim_memory(2 * mib * MIB),
-        )
-
-
 def list_flat(server: Server, count: int) -> Sample:
     with mounted(server) as mount:
         folder = mount.path / f"flat-{count}"
@@ -256,7 +243,10 @@ def large_reads(scale: Scale, runs: int) -> list[Curve]:
             bucket.put_bytes(b"big-%d" % mib, data)
 
     with emulated(load) as server:
-        work = partial(read_large, server, crcs)
+
+        def work(mib: int) -> Sample:
+            return read_by_dd(server, f"big-{mib}", crcs[mib], claimed=2 * mib * MIB)
+
         return measured([Series("sequential read", "MiB", sizes, work, "MiB")], runs)
 
 

@@ -19,14 +19,12 @@ sys.path.pop(1)  # the folder, whose requests.py is no library
 from fastcrc import crc64
 
 from bench.support.arguments import arguments
+from bench.support.large import read_by_dd
 from bench.support.rig import (
     MIB,
     Sample,
-    check_crc,
-    daemon_cpu,
     in_turns,
     medians,
-    mounted,
     own_cpu,
     quietly,
     random_bytes,
@@ -81,17 +79,6 @@ def curl(server: EmulatorProcess) -> Sample:
     return timed(server, waited_cpu, lambda: quietly("curl", "-sf", "-o", "/dev/null", *words, url))
 
 
-def read_large(server: EmulatorProcess, wanted: int) -> Sample:
-    with mounted(server) as mount:
-        path = mount.path / "big"
-        check_crc(path, wanted)  # also what the daemon does once: threads, connections, blocks
-        return timed(
-            server,
-            lambda: daemon_cpu(mount.pid),
-            lambda: quietly("dd", f"if={path}", "of=/dev/null", "bs=1M"),
-        )
-
-
 def measure_large(
     servers: dict[str, EmulatorProcess], size: int, etag: str, wanted: int, runs: int
 ) -> None:
@@ -103,7 +90,7 @@ def measure_large(
         rows[f"store layer, {scheme}"] = lambda: timed(
             server, own_cpu, lambda: get_in_ranges(store, size, etag)
         )
-        rows[f"mount, {scheme}"] = lambda: read_large(server, wanted)
+        rows[f"mount, {scheme}"] = lambda: read_by_dd(server, "big", wanted)
 
     for scheme, server in servers.items():
         check_store(stores[scheme], size, etag, wanted)

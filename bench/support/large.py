@@ -15,7 +15,9 @@ from fastcrc import crc64
 from bench.support.rig import (
     Crew,
     Sample,
+    check_crc,
     check_object,
+    claim_memory,
     daemon_cpu,
     mounted,
     quietly,
@@ -59,6 +61,22 @@ def source_of(size: int) -> Iterator[Source]:
             memoryview(mapped) as view,
         ):
             yield Source(Path(file.name), view, crc64.xz(view))
+
+
+def read_by_dd(server: Server, name: str, wanted: int, *, claimed: int = 0) -> Sample:
+    """Read a large object by dd from a mount of its own; its CRC-64, `wanted`, is checked before.
+
+    `claimed` bytes of memory are claimed first, see `claim_memory`.
+    """
+    with mounted(server) as mount:
+        path = mount.path / name
+        check_crc(path, wanted)  # also what the daemon does once: threads, connections, blocks
+        return timed(
+            server,
+            lambda: daemon_cpu(mount.pid),
+            lambda: quietly("dd", f"if={path}", "of=/dev/null", "bs=1M"),
+            prepare=(lambda: claim_memory(claimed)) if claimed else (lambda: None),
+        )
 
 
 class Rig(NamedTuple):
