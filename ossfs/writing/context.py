@@ -49,7 +49,6 @@ class Writing:
         """`nursery` sends parts; it must outlive every writer. `now` is the monotonic clock."""
         self.client = client
         self.memory = memory
-        self.limits = limits
         self.nursery = nursery
         self.now = now
         self.sending = Sending(limits.concurrency, limits.part, now)
