@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from ossfs.store.api import Buffer
 from ossfs.store.encryption import Encryption
-from ossfs.store.errors import DeadlineExceeded, StoreError, Unavailable
+from ossfs.store.errors import DeadlineExceeded, Silent, StoreError, Unavailable
 
 MAX_HEAD = 64 * 1024
 """Bytes of status line and headers a reply may have; OSS allows 8 KiB of metadata."""
@@ -355,8 +355,8 @@ def _timeval(seconds: float) -> bytes:
     return struct.pack("@ll", *divmod(max(1_000, int(seconds * 1e6)), 1_000_000))
 
 
-def _late(limits: Limits, what: str) -> DeadlineExceeded | Unavailable:
+def _late(limits: Limits, what: str) -> DeadlineExceeded | Silent:
     """Say which of the two limits has run out; the kernel may wake a tick early."""
     if time.monotonic() >= limits.deadline - 0.01:
         return DeadlineExceeded(f"{what}: no answer in time")
-    return Unavailable(f"{what} for {limits.silence:.3g} s")
+    return Silent(f"{what} for {limits.silence:.3g} s")

@@ -19,6 +19,7 @@
     └── Transient           worth another attempt
         ├── Throttled       429, 503 rate limits (.retry_after)
         ├── Unavailable     5xx, refused, reset, no such host
+        │   └── Silent      no byte for as long as a living server would take
         ├── Truncated       the body ended early
         └── DeadlineExceeded  no answer in time
 
@@ -124,6 +125,9 @@ class Throttled(Transient): ...
 class Unavailable(Transient): ...
 
 
+class Silent(Unavailable): ...
+
+
 class Truncated(Transient): ...
 
 
@@ -138,6 +142,7 @@ _ERRNO: tuple[tuple[type[StoreError], int], ...] = (
     (TooLarge, errno.EFBIG),
     (Invalid, errno.EINVAL),
     (DeadlineExceeded, errno.ETIMEDOUT),
+    (Silent, errno.ETIMEDOUT),
 )
 
 

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import trio
 
 from ossfs.store.api import Buffer, GetReply, ListPage, ObjectInfo, PutOptions, PutReply
-from ossfs.store.errors import DeadlineExceeded, Unavailable
+from ossfs.store.errors import DeadlineExceeded, Silent
 from ossfs.store.exchange import Exchange, Unsuited
 
 T = TypeVar("T")
@@ -77,9 +77,9 @@ class PromptStore(Protocol):
 async def finish(exchange: Exchange[T], seconds: float) -> T:
     """Return the outcome of what has been sent.
 
-    Raises what the reply means, Unsuited when a thread must ask again, Unavailable when the server
-    falls silent, DeadlineExceeded after `seconds`. Cancelled: the connection is closed, and nothing
-    is written any more; but a change that is under way is not cancelled, as in a thread.
+    Raises what the reply means, Unsuited when a thread must ask again, Silent when the server is,
+    DeadlineExceeded after `seconds`. Cancelled: the connection is closed, and nothing is written
+    any more; but a change that is under way is not cancelled, as in a thread.
     """
     silence = exchange.silence if exchange.changes else min(SILENCE, _SHARE * seconds)
     begun = trio.current_time()
@@ -99,4 +99,4 @@ async def finish(exchange: Exchange[T], seconds: float) -> T:
     if silence < exchange.silence:
         # No attempt that failed: `retry_count=0` would make this the store's only chance.
         raise Unsuited(f"nothing came within {silence:.3g} s")
-    raise Unavailable(f"the server is silent for {silence:.3g} s")
+    raise Silent(f"the server is silent for {silence:.3g} s")

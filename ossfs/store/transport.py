@@ -11,8 +11,8 @@ request went out. Such a request is sent once more, on a fresh connection, when 
 one byte of a reply came and its caller said that doing it twice does no harm
 (`replay`). There are no other retries here, and no redirects.
 
-Failures are `store.errors`: Unavailable, Truncated, DeadlineExceeded; a message
-names the server, never a header.
+Failures are `store.errors`: Unavailable, Silent, Truncated, DeadlineExceeded; a message names the
+server, never a header.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from urllib.parse import unquote, urlsplit
 
 from ossfs.store.api import Buffer
 from ossfs.store.connection import Connection, Limits, NoReply
-from ossfs.store.errors import DeadlineExceeded, Invalid, Unavailable
+from ossfs.store.errors import DeadlineExceeded, Invalid, Silent, Unavailable
 from ossfs.store.exchange import Exchange, Verdict
 from ossfs.store.reply import Headers, Reply, parse_head
 from ossfs.store.resolver import Resolver, look_up, look_up_ipv4
@@ -368,7 +368,7 @@ class Transport:
         except (TimeoutError, DeadlineExceeded):
             if time.monotonic() >= limits.deadline - 0.01:
                 raise DeadlineExceeded(f"no connection to {self.name} in time") from None
-            raise Unavailable(
+            raise Silent(
                 f"no connection to {self.name} within {self._connect_timeout:.3g} s"
             ) from None
         except ssl.SSLCertVerificationError as error:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from ossfs.store.connection import BATCH, Connection, Limits
-from ossfs.store.errors import DeadlineExceeded, Unavailable
+from ossfs.store.errors import DeadlineExceeded, Silent, Unavailable
 from ossfs.store.resolver import Resolver, SocketAddress
 from ossfs.store.transport import Origin, Transport
 from tests.support.canned import CLOSE, HANG_UP, RESET, SILENCE, CannedServer, reply
@@ -98,7 +98,7 @@ def test_a_kept_connection_that_says_nothing_discredits_those_kept_as_long() -> 
         answers = [get(transport), get(transport)]
         for answer in answers:
             answer.read()
-        with pytest.raises(Unavailable, match="silent"):
+        with pytest.raises(Silent, match="silent"):
             get(transport, silence=0.05)
         assert get(transport, silence=LONG).read() == b"hello"
         assert server.connections == 3
@@ -278,7 +278,7 @@ def test_threads_at_once_have_connections_of_their_own() -> None:
 @pytest.mark.parametrize("step", [SILENCE, reply(200, b"hel", length=5)], ids=["head", "body"])
 def test_a_server_that_falls_silent_is_unavailable_before_the_deadline(step: object) -> None:
     with CannedServer([step]) as server, transport_to(server) as transport:  # type: ignore[list-item]
-        with pytest.raises(Unavailable, match="silent") as caught:
+        with pytest.raises(Silent, match="silent") as caught:
             get(transport, silence=0.05).read()
         assert not isinstance(caught.value, DeadlineExceeded)
 
@@ -320,7 +320,7 @@ def test_a_server_that_cannot_be_reached_is_given_up_long_before_the_deadline() 
     with deaf() as port:
         transport = Transport(Origin("http", "127.0.0.1", port), connect_timeout=0.2)
         begun = time.monotonic()
-        with pytest.raises(Unavailable, match=r"within 0\.2 s"):
+        with pytest.raises(Silent, match=r"within 0\.2 s"):
             get(transport)
         assert 0.2 <= time.monotonic() - begun < 5
 
@@ -343,7 +343,7 @@ def test_a_handshake_that_hangs_is_given_up_long_before_the_deadline() -> None:
         transport_to(server, "https", connect_timeout=0.2) as transport,
     ):
         begun = time.monotonic()
-        with pytest.raises(Unavailable, match=r"within 0\.2 s"):
+        with pytest.raises(Silent, match=r"within 0\.2 s"):
             get(transport)
         assert 0.2 <= time.monotonic() - begun < 5
 

@@ -23,6 +23,7 @@ from ossfs.store import errors
         (errors.Invalid, errno.EINVAL),
         (errors.WrongRegion, errno.EINVAL),
         (errors.DeadlineExceeded, errno.ETIMEDOUT),
+        (errors.Silent, errno.ETIMEDOUT),
         (errors.NoBucket, errno.EIO),
         (errors.NoUpload, errno.EIO),
         (errors.PositionConflict, errno.EIO),
@@ -47,7 +48,7 @@ def test_no_error_becomes_an_errno_that_programs_spin_on():
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.StoreError)
     ]
-    assert len(everyone) == 21
+    assert len(everyone) == 22
     numbers = {errors.errno_of(kind("x")) for kind in everyone}
     assert not numbers & {errno.EAGAIN, errno.EINTR, errno.EWOULDBLOCK}
 

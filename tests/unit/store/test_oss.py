@@ -32,6 +32,7 @@ from ossfs.store.errors import (
     NotFound,
     NoUpload,
     PositionConflict,
+    Silent,
     StoreError,
     Throttled,
     TooLarge,
@@ -627,7 +628,7 @@ def test_silence_is_borne_only_where_the_server_works_in_silence(
         if patient:
             call(store)
         else:
-            with pytest.raises(Unavailable, match="silent"):
+            with pytest.raises(Silent, match="silent"):
                 call(store)
 
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 import pytest
 
 from ossfs.store.connection import BATCH
-from ossfs.store.errors import DeadlineExceeded, Invalid, Truncated, Unavailable
+from ossfs.store.errors import DeadlineExceeded, Invalid, Silent, Truncated, Unavailable
 from ossfs.store.reply import parse_head
 from ossfs.store.resolver import look_up_ipv4
 from ossfs.store.transport import Origin, Proxy, Transport
@@ -451,7 +451,7 @@ def test_tls_waits_no_longer_than_it_may(
         CannedServer([SILENCE], [SILENCE], tls=server_side) as server,
         transport_to(server, "https", tls=trusting) as transport,
     ):
-        with pytest.raises(Unavailable, match="silent"):
+        with pytest.raises(Silent, match="silent"):
             get(transport, silence=0.05)
         with pytest.raises(DeadlineExceeded):
             get(transport, deadline=soon(0.1))
