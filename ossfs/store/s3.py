@@ -72,6 +72,7 @@ from ossfs.store.reply import Headers, natural
 from ossfs.store.s3_errors import error_of
 from ossfs.store.signing import Pairs, S3Signer, quote_key
 from ossfs.store.wire import (
+    OSS,
     S3,
     etag_of,
     etag_of_parts,
@@ -588,5 +589,5 @@ def _pending(upload: Upload) -> PendingUpload:
 
 
 def _storage_class(headers: Headers) -> str:
-    named = headers.get("x-amz-storage-class", "STANDARD")
-    return "Standard" if named == "STANDARD" else named
+    named = headers.get(S3.storage_class, S3.standard)
+    return OSS.standard if named == S3.standard else named

@@ -26,12 +26,14 @@ class Words(NamedTuple):
     meta: str
     """Begins the header of each piece of user metadata."""
     storage_class: str
+    standard: str
+    """Its value for what `api` calls Standard."""
     exclusive: tuple[str, str]
     """The header by which an upload replaces nothing, and its value."""
 
 
-OSS = Words("x-oss-meta-", "x-oss-storage-class", ("x-oss-forbid-overwrite", "true"))
-S3 = Words("x-amz-meta-", "x-amz-storage-class", ("if-none-match", "*"))
+OSS = Words("x-oss-meta-", "x-oss-storage-class", "Standard", ("x-oss-forbid-overwrite", "true"))
+S3 = Words("x-amz-meta-", "x-amz-storage-class", "STANDARD", ("if-none-match", "*"))
 
 _MD5 = re.compile("[0-9a-f]{32}")
 _OCTETS = "application/octet-stream"
@@ -141,7 +143,8 @@ def headers_of(key: bytes, options: PutOptions, words: Words) -> dict[str, str]:
         name, value = words.exclusive
         headers[name] = value
     if options.storage_class is not None:
-        headers[words.storage_class] = options.storage_class
+        standard = options.storage_class == OSS.standard
+        headers[words.storage_class] = words.standard if standard else options.storage_class
     for name, value in headers.items():
         if _UNSAFE_IN_HEADER.search(value) or value != value.strip():
             raise Invalid(f"the value of {name} cannot travel in a header", key=key)

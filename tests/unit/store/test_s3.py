@@ -426,6 +426,21 @@ def test_a_copy_that_is_refused_says_whose_fault_it_is() -> None:
         assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize(
+    ("told", "sent"),
+    [((), "STANDARD"), (("x-amz-storage-class: STANDARD_IA",), "STANDARD_IA")],
+    ids=["standard", "other"],
+)
+def test_a_storage_class_goes_back_as_s3_calls_it(told: tuple[str, ...], sent: str) -> None:
+    there = reply(200, b"", ID, DATE, 'ETag: "e"', *told)
+    copied = reply(200, b"<CopyObjectResult><ETag>e</ETag></CopyObjectResult>", ID)
+    with store_on([there, copied]) as (store, server):
+        info = store.head(b"a", full=True, deadline=soon())
+        options = PutOptions(info.content_type, info.metadata, storage_class=info.storage_class)
+        store.copy(b"a", b"b", options=options, deadline=soon())
+        assert f"x-amz-storage-class: {sent}\r\n".encode() in server.requests[1]
+
+
 def test_a_marker_is_made_anew_rather_than_copied() -> None:
     marker = reply(200, b"", ID, DATE, f'ETag: "{md5(b"")}"', "x-amz-meta-mode: 16877", length=0)
     made = reply(200, b"", ID, f'ETag: "{md5(b"")}"')
