@@ -40,7 +40,8 @@ _OCTETS = "application/octet-stream"
 _MAXIMUM_KEY = 1_023
 _MAXIMUM_METADATA = 8 * 1024
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
-_METADATA_NAME = re.compile(r"[A-Za-z0-9-]+")
+_METADATA_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""What a header's name may hold (RFC 9110, 5.6.2): what other programs have stored goes back."""
 _UNSAFE_IN_HEADER = re.compile("[\x00-\x1f\x7f]")
 
 

@@ -441,6 +441,16 @@ def test_a_storage_class_goes_back_as_s3_calls_it(told: tuple[str, ...], sent: s
         assert f"x-amz-storage-class: {sent}\r\n".encode() in server.requests[1]
 
 
+def test_metadata_that_other_programs_have_stored_goes_back() -> None:
+    there = reply(200, b"", ID, DATE, 'ETag: "e"', "x-amz-meta-my_key.1: v")
+    with store_on([there, reply(200, b"", ID, f'ETag: "{md5(b"x")}"')]) as (store, server):
+        metadata = store.head(b"a", full=True, deadline=soon()).metadata
+        store.put(b"a", [b"x"], PutOptions(metadata=metadata), deadline=soon())
+        assert b"x-amz-meta-my_key.1: v\r\n" in server.requests[1]
+        with pytest.raises(Invalid):
+            store.put(b"a", [b"x"], PutOptions(metadata={"my key": "v"}), deadline=soon())
+
+
 def test_a_marker_is_made_anew_rather_than_copied() -> None:
     marker = reply(200, b"", ID, DATE, f'ETag: "{md5(b"")}"', "x-amz-meta-mode: 16877", length=0)
     made = reply(200, b"", ID, f'ETag: "{md5(b"")}"')
