@@ -101,6 +101,9 @@ class StoreClient:
         self._refresh = refresh
         self._refreshing = trio.Lock()
         self._refreshes = 0
+        self._refresh_calls = 0
+        self._refresh_answered = 0
+        """Calls before the last refresh began: what it found holds for them, too."""
         if monotonic is None:
             monotonic = trio.current_time if inline or runner is not None else time.monotonic
         self._monotonic = monotonic
@@ -559,14 +562,24 @@ class StoreClient:
             return None
 
     async def _refresh_once(self, generation: int) -> bool:
-        """Refresh the credentials unless another request has done so since `generation`."""
+        """Refresh the credentials unless another request has done so since `generation`.
+
+        One refresh serves all who wait for it to begin, also where it changes nothing: it may take
+        ten seconds, and those who wait are as many as there are requests.
+        """
+        self._refresh_calls += 1
+        mine = self._refresh_calls
         async with self._refreshing:
             if self._refreshes != generation:
                 return True
+            if mine <= self._refresh_answered:
+                return False
+            answered = self._refresh_calls
             try:
                 changed = await self._runner.run("refresh", b"", self._refresh, Carrier.CONTROL)
             except StoreError:
-                return False  # what the store said is what the caller wants to know
+                changed = False  # what the store said is what the caller wants to know
+            self._refresh_answered = answered
             if changed:
                 self._refreshes += 1
             return changed

@@ -254,6 +254,37 @@ async def test_an_expired_token_is_refreshed_once_for_all_who_met_it(store, mock
 
 
 @trio_test
+async def test_a_refresh_that_changes_nothing_is_not_made_for_each_who_waited_for_it(
+    store, mock_clock, expect_log
+):
+    expect_log("Expired")
+    store.add(Rule("head", Raise(Expired("old", code="SecurityTokenExpired")), times=None))
+    refreshes: list[float] = []
+
+    async def gate(op: str, _key: bytes) -> None:
+        await trio.sleep(10 if op == "refresh" else 0)
+
+    def refresh() -> bool:
+        refreshes.append(trio.current_time())
+        return False
+
+    client = client_of(store, refresh=refresh, runner=InlineRunner(gate))
+
+    async def refused() -> None:
+        with pytest.raises(Expired):
+            await client.head(b"a")
+
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(refused)
+        await trio.sleep(5)
+        for _ in range(50):  # the source may have new keys since it was looked at for the others
+            nursery.start_soon(refused)
+    assert [round(moment - begun) for moment in refreshes] == [10, 20]
+
+
+@trio_test
 async def test_a_token_that_stays_expired_is_an_error_after_one_refresh(
     store, mock_clock, expect_log
 ):
