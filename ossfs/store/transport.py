@@ -381,15 +381,23 @@ class Transport:
             ) from error
 
     def _connect_socket(self, deadline: float) -> socket.socket:
-        """Try the server's addresses in turn, each with its share of the time left."""
+        """Try the server's addresses in turn, each with its share of the time left.
+
+        If none serves, one that was silent decides what is told: a name often has addresses of a
+        kind that this machine has no way to, and these fail at once.
+        """
         addresses = self._resolver.addresses(deadline)
-        failure: OSError = TimeoutError()
+        failure: OSError | None = None
         start = next(self._next_bind)
         for tried, (family, address) in enumerate(addresses):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            connecting = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                connecting = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:  # without IPv6 in the kernel, say
+                failure = failure or error
+                continue
             try:
                 connecting.settimeout(left / (len(addresses) - tried))
                 connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -400,10 +408,11 @@ class Transport:
                 connecting.connect(address)
             except OSError as error:
                 connecting.close()
-                failure = error
+                if not isinstance(failure, TimeoutError):
+                    failure = error
                 continue
             return connecting
-        raise failure
+        raise failure or TimeoutError()
 
     def _local(self, family: int, turn: int) -> str:
         """Return the local address whose turn it is; OSError without one of the family."""

@@ -336,6 +336,25 @@ def test_the_addresses_of_a_server_share_the_time_to_connect() -> None:
         assert get(transport).read() == b"hello"
 
 
+def test_an_address_that_is_silent_outweighs_those_that_fail_at_once() -> None:
+    with deaf() as port:
+        transport = Transport(Origin("http", "example.test", port), connect_timeout=0.2)
+        silent = SocketAddress(socket.AF_INET, ("127.0.0.1", port))
+        nowhere = SocketAddress(socket.AF_INET, ("255.255.255.255", port))  # unreachable
+        for found in ([silent, nowhere], [nowhere, silent]):
+            transport._resolver = Resolver("example.test", port, lambda host, port, f=found: f)
+            with pytest.raises(Silent, match="no connection"):
+                get(transport)
+
+
+def test_an_address_of_a_kind_that_the_kernel_does_not_know_is_passed_over() -> None:
+    with CannedServer([OK]) as server, transport_to(server) as transport:
+        unknown = SocketAddress(255, ("::1", server.port, 0, 0))
+        known = SocketAddress(socket.AF_INET, ("127.0.0.1", server.port))
+        transport._resolver = Resolver("example.test", 80, lambda host, port: [unknown, known])
+        assert get(transport).read() == b"hello"
+
+
 def test_a_handshake_that_hangs_is_given_up_long_before_the_deadline() -> None:
     # The server takes the connection and says nothing.
     with (
