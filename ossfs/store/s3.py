@@ -69,7 +69,7 @@ from ossfs.store.http_store import USER_AGENT, HttpStore, Question, check_order,
 from ossfs.store.listing import S3 as S3_LISTING
 from ossfs.store.listing import parse_error, parse_page
 from ossfs.store.reply import Headers, natural
-from ossfs.store.s3_errors import error_of
+from ossfs.store.s3_errors import error_of, late_status
 from ossfs.store.signing import Pairs, S3Signer, quote_key
 from ossfs.store.wire import (
     OSS,
@@ -483,7 +483,7 @@ class S3Store(HttpStore):
             body = reply.read()
             code = parse_error(body).code
             if code:
-                status = _LATE_STATUS.get(code, 400)
+                status = late_status(code)
                 raise self._meaning(method, status, reply.headers, body, of, conditional=False)
         except StoreError as error:
             error.key = of
@@ -528,13 +528,6 @@ def _for_a_thread(error: StoreError) -> NoReturn:
 
 _EXCLUSIVE = pairs_of(dict([S3.exclusive]))
 _IF_SOURCE = b"x-amz-copy-source-if-match"
-_LATE_STATUS = {
-    "InternalError": 500,
-    "NoSuchKey": 404,
-    "NoSuchUpload": 404,
-    "PreconditionFailed": 412,
-}
-"""The status that an error would have had if it had been known in time."""
 
 
 def _is_ghost(etag: str) -> bool:

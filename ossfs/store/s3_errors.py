@@ -71,6 +71,21 @@ _MISSING: dict[str, type[StoreError]] = {
     "NoSuchBucket": NoBucket,
     "NoSuchUpload": NoUpload,
 }
+_REFUSALS = frozenset(
+    (
+        "EntityTooSmall",
+        "InvalidArgument",
+        "InvalidPart",
+        "InvalidPartOrder",
+        "InvalidRequest",
+        "InvalidStorageClass",
+        "KeyTooLongError",
+        "MalformedXML",
+        "MethodNotAllowed",
+        "NotImplemented",
+    )
+)
+"""Codes of 400s and their like that say no more than their status does."""
 _REGION = re.compile(r"[0-9a-z-]+")
 _ADVICE = {
     "RequestTimeTooSkewed": "the clock of this machine differs from the store's by over 15"
@@ -123,6 +138,19 @@ def error_of(
     if isinstance(error, Transient):
         error.retry_after = retry_after(headers.get("retry-after", ""))
     return error
+
+
+def late_status(code: str) -> int:
+    """Return the status that an error would have had if it had been known in time.
+
+    The reply began with 200; a code that nobody knows is then the server's trouble, as it is to
+    the SDKs of Amazon, and worth another attempt.
+    """
+    if code in _MISSING:
+        return 404
+    if code == "PreconditionFailed":
+        return 412
+    return 400 if code in _BY_CODE or code in _REFUSALS else 500
 
 
 def _of_head(status: int, temporary_keys: bool) -> ErrorReply:

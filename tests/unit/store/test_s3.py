@@ -264,7 +264,11 @@ LATE: list[tuple[str, type[StoreError]]] = [
     ("SlowDown", Throttled),
     ("NoSuchUpload", NoUpload),
     ("PreconditionFailed", Changed),
+    ("NoSuchBucket", NoBucket),
     ("InvalidPart", Invalid),
+    ("AccessDenied", Denied),
+    ("ServiceUnavailable", Unavailable),
+    ("XMinioServerNotInitialized", Unavailable),
 ]
 
 
