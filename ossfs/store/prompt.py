@@ -81,7 +81,9 @@ async def finish(exchange: Exchange[T], seconds: float) -> T:
     DeadlineExceeded after `seconds`. Cancelled: the connection is closed, and nothing is written
     any more; but a change that is under way is not cancelled, as in a thread.
     """
-    silence = exchange.silence if exchange.changes else min(SILENCE, _SHARE * seconds)
+    silence = exchange.silence
+    if not exchange.changes:
+        silence = min(silence, SILENCE, _SHARE * seconds)
     begun = trio.current_time()
     with trio.CancelScope(deadline=begun + min(silence, seconds), shield=exchange.changes) as scope:
         try:

@@ -22,6 +22,7 @@ from ossfs.store.errors import (
     Denied,
     Invalid,
     NotFound,
+    Silent,
     StoreError,
     Transient,
 )
@@ -393,6 +394,18 @@ def test_a_kept_connection_that_has_gone_silent_costs_little_and_its_like_nothin
             assert 0.1 <= time.monotonic() - begun < 2
             assert server.connections == 3
             store.close()
+
+
+def test_the_loop_waits_for_a_silent_server_no_longer_than_a_thread(
+    expect_log: Callable[[str], None],
+) -> None:
+    expect_log("silent for 0.1 s")
+    with CannedServer([reply(), SILENCE]) as server:
+        store = OssStore("bucket", server.endpoint, KEYS, read_timeout=0.1)
+        warm(store)
+        with pytest.raises(Silent, match=r"silent for 0\.1 s"):
+            get(store, timeout=30.0, retry=NEVER)
+        store.close()
 
 
 def test_a_request_has_one_deadline_on_the_loop_and_in_threads(
