@@ -458,6 +458,7 @@ class StoreClient:
         if that fails too, nothing is repeated blindly.
         """
         deadline: float | None = None
+        allowed = self._timeout
         failures = 0
         reached = 0
         refreshed = False
@@ -465,7 +466,7 @@ class StoreClient:
         def attempt() -> T:
             nonlocal deadline
             if deadline is None:
-                deadline = self._monotonic() + self._timeout
+                deadline = self._monotonic() + allowed
             reply = call(deadline)
             if mutation is not None:
                 mutation.check(reply)
@@ -491,7 +492,9 @@ class StoreClient:
                             return result
                     return await self._runner.run(flight.op, flight.key, attempt, carrier)
                 except Unsuited:
-                    pass  # a thread asks again, at once
+                    # A thread asks again; to stand in line for it costs none of the time left.
+                    assert deadline is not None
+                    allowed, deadline = deadline - self._monotonic(), None
                 except StoreError as error:
                     error.key = error.key or flight.key
                     stats.throttled += isinstance(error, Throttled)

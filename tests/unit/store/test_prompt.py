@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import select
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -426,6 +428,46 @@ def test_a_request_has_one_deadline_on_the_loop_and_in_threads(
         begun = time.monotonic()
         assert get(store, timeout=10.0) == BODY
         assert deadlines[0] < begun + 10.4
+        store.close()
+
+
+def test_the_clock_of_what_the_loop_leaves_to_a_thread_stands_still_while_none_is_free() -> None:
+    unread = reply().replace(b"Content-Length: 10", b"X: y")  # of unknown length
+    with CannedServer([reply(), unread], [reply()]) as server:
+        store = store_on(server)
+        warm(store)
+        now = [1_000.0]
+        deadlines: list[float] = []
+        read = store.get_range_into
+
+        def recording(*args: Any, deadline: float, **kwargs: Any) -> object:
+            deadlines.append(deadline)
+            return read(*args, deadline=time.monotonic() + 10, **kwargs)
+
+        store.get_range_into = recording  # type: ignore[assignment,method-assign]
+
+        async def main() -> None:
+            pool = TransferPool(1)
+            client = StoreClient(store, request_timeout=30, transfer=pool, monotonic=lambda: now[0])
+            view = memoryview(bytearray(10))
+            taken, free = threading.Event(), threading.Event()
+
+            def occupy() -> None:
+                taken.set()
+                free.wait(10)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pool.run, occupy)
+                await trio.to_thread.run_sync(taken.wait, 10)
+                nursery.start_soon(partial(client.get_range_into, b"key", 0, [view], if_match="E1"))
+                while not pool.statistics().demand_waiting:
+                    await trio.sleep(0.001)
+                now[0] += 500
+                free.set()
+            await pool.aclose()
+
+        trio.run(main)
+        assert deadlines == [1_530.0]
         store.close()
 
 
