@@ -135,8 +135,10 @@ def test_attributes_are_believed_for_their_time_out_and_no_longer(
     bucket.put_object("file", b"22")
     emulator.clear_requests()
     while time.monotonic() - begun < 2:
-        assert path.stat().st_size == 1
-    assert [r for r in emulator.requests() if r["method"] == "HEAD"] == []
+        size = path.stat().st_size
+        heads = [r for r in emulator.requests() if r["method"] == "HEAD"]
+        if time.monotonic() - begun < 3:  # else the machine was busy, and the time is over
+            assert (size, heads) == (1, [])
     wait_until(lambda: path.stat().st_size == 2)
     assert time.monotonic() - begun < 8
 

@@ -85,7 +85,7 @@ def test_requests_that_are_stuck_do_not_hold_up_the_end(
         begun = time.monotonic()
         for _ in range(3):  # a second signal must not kill it before its mount is gone
             os.kill(mounted.pid, number)
-        wait_until(lambda: not mounted.mounted, 2)
+        wait_until(lambda: not mounted.mounted, PROMPTLY_S)
         mounted.wait(PROMPTLY_S)
         assert time.monotonic() - begun < PROMPTLY_S
         for user in users:
