@@ -135,7 +135,7 @@ def headers_of(key: bytes, options: PutOptions, words: Words) -> dict[str, str]:
     size = 0
     for name, value in options.metadata.items():
         headers[words.meta + name.lower()] = value
-        size += len(name.encode()) + len(value.encode())
+        size += len(name.encode()) + len(_sent(value))
         if not _METADATA_NAME.fullmatch(name):
             raise Invalid(f"metadata cannot be named {name!r}", key=key)
     if size > _MAXIMUM_METADATA:
@@ -154,7 +154,12 @@ def headers_of(key: bytes, options: PutOptions, words: Words) -> dict[str, str]:
 
 def pairs_of(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Return headers as they are signed and sent."""
-    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return [(name.lower().encode(), _sent(value)) for name, value in headers.items()]
+
+
+def _sent(value: str) -> bytes:
+    """Return a header's value as it travels; one in another encoding goes back as it came."""
+    return value.encode("utf-8", "surrogateescape")
 
 
 def metadata_in(headers: Headers, words: Words) -> dict[str, str]:

@@ -446,11 +446,13 @@ def test_a_storage_class_goes_back_as_s3_calls_it(told: tuple[str, ...], sent: s
 
 
 def test_metadata_that_other_programs_have_stored_goes_back() -> None:
-    there = reply(200, b"", ID, DATE, 'ETag: "e"', "x-amz-meta-my_key.1: v")
+    there = reply(200, b"", ID, DATE, 'ETag: "e"', "x-amz-meta-my_key.1: v", "x-amz-meta-who: M?")
+    there = there.replace(b"M?", b"M\xfc")
     with store_on([there, reply(200, b"", ID, f'ETag: "{md5(b"x")}"')]) as (store, server):
         metadata = store.head(b"a", full=True, deadline=soon()).metadata
         store.put(b"a", [b"x"], PutOptions(metadata=metadata), deadline=soon())
         assert b"x-amz-meta-my_key.1: v\r\n" in server.requests[1]
+        assert b"x-amz-meta-who: M\xfc\r\n" in server.requests[1]
         with pytest.raises(Invalid):
             store.put(b"a", [b"x"], PutOptions(metadata={"my key": "v"}), deadline=soon())
 
