@@ -135,6 +135,7 @@ class Content:
         "prefetching",
         "pushes",
         "read_to",
+        "replaced",
         "shelf",
         "size",
     )
@@ -159,6 +160,9 @@ class Content:
         """End of the furthest READ of a sequence under way; other threads look at it."""
         self.pushes: dict[int, Pending] = {}
         """Pushes under way, by the group of units they are of (see reading.pushing)."""
+        self.replaced = False
+        """The inode's bytes are being written anew, so its pages are not these any more; the
+        thread that pushes looks at it."""
 
     @property
     def units(self) -> int:

@@ -17,6 +17,9 @@ READs of its pages, and the two would wait for each other. A heartbeat that wait
 wholly in what is never pushed, and waits PATIENCE at most, for the pushing thread has
 other work too. Pushing is done by that thread (`Push`), which reports back once a
 batch; cells are pinned meanwhile.
+
+The inode stays when this mount writes its file anew, and its pages are then the writer's:
+before that begins, `replace` ends the pushes of the bytes that were.
 """
 
 from __future__ import annotations
@@ -60,6 +63,17 @@ class Push(Protocol):
         wanted: Callable[[int], bool],
         done: Callable[[list[bool]], None],
     ) -> bool: ...
+
+
+async def replace(content: Content) -> None:
+    """Hand the kernel nothing more of a content whose inode is about to hold other bytes.
+
+    Waits for the piece that is on its way just now, as a heartbeat does: PATIENCE at most.
+    """
+    content.replaced = True
+    with trio.move_on_after(PATIENCE):
+        for pending in list(content.pushes.values()):
+            await pending.over.wait()
 
 
 class Pusher:
@@ -107,6 +121,8 @@ class Pusher:
         return stalled
 
     def _push_group(self, inode: int, content: Content, group: int) -> None:
+        if content.replaced:
+            return
         cells: list[tuple[int, Cell]] = []
         pieces: list[tuple[int, memoryview]] = []
         begin = max(group * _GROUP_BYTES + SMALL, -(-(content.read_to + NEAR) // _PAGE) * _PAGE)
@@ -122,7 +138,7 @@ class Pusher:
             return
 
         def wanted(offset: int) -> bool:
-            return offset >= content.read_to + NEAR
+            return not content.replaced and offset >= content.read_to + NEAR
 
         def done(stored: list[bool]) -> None:
             for (unit, cell), (_, view), flag in zip(cells, pieces, stored, strict=True):

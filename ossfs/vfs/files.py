@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 import trio
 
+from ossfs.reading import pushing
 from ossfs.runtime.failure import FileSystemError
 from ossfs.store.api import Buffer, ObjectInfo, ObjectType
 from ossfs.store.client import StoreClient
@@ -173,7 +174,9 @@ class WritableFiles(FileSystem):
             elif self._policy.close_to_open:
                 await self._still_there(inode)
                 target = Target(inode.key, replaces=inode.etag)
-            if writer_of(inode) is None:
+            if base is None or self._modes.random:
+                await self._end_pushes(inode)
+            if writer_of(inode) is None and inode.attached:
                 break  # else somebody was quicker
         handle, file = self._opened(inode, direct=direct)
         if writer is None:
@@ -223,6 +226,15 @@ class WritableFiles(FileSystem):
             raise FileSystemError(errno.ESTALE)
         inode.etag, inode.size = info.etag, info.size
         return target_of(inode.key, info), Version.of(info)
+
+    async def _end_pushes(self, inode: Inode) -> None:
+        """Let no bytes of the version that is read reach pages that are the writer's from now on.
+
+        Where a file only grows they are the same bytes.
+        """
+        opened = inode.opened
+        if isinstance(opened, OpenFile) and opened.content is not None:
+            await pushing.replace(opened.content)
 
     async def _still_there(self, inode: Inode) -> None:
         """Make sure that there is a file to cut, of whatever version: it may be a directory by now.
@@ -407,6 +419,7 @@ class WritableFiles(FileSystem):
         return inode
 
     async def _truncate(self, inode: Inode, writer: Writer, size: int) -> None:
+        await self._end_pushes(inode)
         try:
             await writer.truncate(size)
         except FileSystemError as error:

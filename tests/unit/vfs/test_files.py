@@ -11,6 +11,8 @@ import pytest
 import trio
 import trio.testing
 
+from ossfs.reading.pushing import Pusher
+from ossfs.runtime.blocks import BLOCK, SMALL
 from ossfs.runtime.failure import FileSystemError
 from ossfs.store.api import PutOptions
 from ossfs.store.errors import Denied
@@ -874,5 +876,51 @@ def test_every_way_to_make_a_name_counts_one_lookup() -> None:
             with pytest.raises(FileSystemError):
                 made.fs.known(inode.number)
             await nothing_left(made)
+
+    run(main)
+
+
+# Pages that are pushed ahead of a reader
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_no_page_of_the_version_that_was_is_pushed_once_it_is_written_anew(
+    staged: bool, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with core(chunk=BLOCK, stage=tmp_path if staged else None) as made:
+            made.put(b"f", b"o" * 8 * BLOCK)
+            asked: list[tuple[list[tuple[int, memoryview]], Callable[[int], bool]]] = []
+            over: list[Callable[[list[bool]], None]] = []
+
+            def push(
+                inode: int,
+                pieces: list[tuple[int, memoryview]],
+                wanted: Callable[[int], bool],
+                done: Callable[[list[bool]], None],
+            ) -> bool:
+                asked.append((pieces, wanted))
+                over.append(done)
+                return True
+
+            made.reading.pusher = Pusher(push)
+            inode = await made.walk(b"f")
+            reader = await made.fs.open_for(inode.number, os.O_RDONLY)
+            for offset in range(0, BLOCK, SMALL):
+                await made.fs.read(reader, offset, SMALL)
+                await settle(made)
+            pieces = [(offset, wanted) for each, wanted in asked for offset, _ in each]
+            assert any(wanted(offset) for offset, wanted in pieces), "it waits for its turn"
+            writer = await made.fs.open_for(inode.number, W if staged else W | TRUNC)
+            assert not any(wanted(offset) for offset, wanted in pieces), "old bytes on new pages"
+            count = len(asked)
+            await made.fs.write(writer, 0, b"n" * BLOCK)
+            await made.fs.read(reader, BLOCK, SMALL)
+            await settle(made)
+            assert len(asked) == count
+            for (each, _), done in zip(asked, over, strict=True):
+                done([False] * len(each))
+            await finish(made, writer)
+            await made.fs.release(reader)
 
     run(main)
