@@ -109,6 +109,15 @@ def _guarded(
             self.metrics.count("internal_errors")
             log.exception("internal error in %s; answering EIO", name)
             raise FUSEError(errno.EIO) from None
+        except BaseExceptionGroup as group:
+            # Cancelled in a nursery of its own; a KeyboardInterrupt is nobody's answer.
+            _, others = group.split(trio.Cancelled)
+            if others is not None:
+                if not isinstance(others, Exception):
+                    raise
+                self.metrics.count("internal_errors")
+                log.exception("internal error in %s; answering EIO", name)
+            raise FUSEError(errno.EIO) from None
 
     # functools.wraps types its result as a callable object, which cannot be a method.
     return cast(Any, guard)  # type: ignore[no-any-return]

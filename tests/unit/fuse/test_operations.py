@@ -109,6 +109,49 @@ def test_a_handler_that_is_cancelled_answers_an_io_error(name: str) -> None:
     run(main)
 
 
+def test_one_that_is_cancelled_with_tasks_of_its_own_answers_too() -> None:
+    async def rename(*_: Any) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        made = operations(KeyError())
+        made.filesystem = SimpleNamespace(rename=rename)  # type: ignore[assignment]
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            with pytest.raises(pyfuse3.FUSEError) as raised:
+                await made.rename(*CALLS["rename"])
+            assert raised.value.errno == errno.EIO
+        assert made.metrics.counts["internal_errors"] == 0
+
+    run(main)
+
+
+def test_what_goes_wrong_while_one_is_cancelled_stays_inside(expect_log: Any) -> None:
+    expect_log("internal error in rename")
+
+    async def rename(*_: Any) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise KeyError(7)
+
+    async def main() -> None:
+        made = operations(KeyError())
+        made.filesystem = SimpleNamespace(rename=rename)  # type: ignore[assignment]
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            with pytest.raises(pyfuse3.FUSEError) as raised:
+                await made.rename(*CALLS["rename"])
+            assert raised.value.errno == errno.EIO
+        assert made.metrics.counts["internal_errors"] == 1
+
+    run(main)
+
+
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize(
     "error", [KeyError(7), OSError(errno.EBADF, "x"), MemoryError(), ValueError()]
