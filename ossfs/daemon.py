@@ -284,6 +284,7 @@ class _Daemon:
             spill,
             quota=self._budget.limit // 2,
             most_waiting=min(max(self._budget.limit // 4 // BLOCK, WAITING[0]), WAITING[1]),
+            patience=options.oss_request_timeout_ms / 1000 + DRAIN_SLACK,
         )
         writing_limits = WritingLimits(
             part=options.upload_buffer_size,

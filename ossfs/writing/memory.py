@@ -8,7 +8,9 @@ programs that do nothing never stop the others.
 
 Waiting happens inside WRITE handlers, of which there is a bounded number: when `most_waiting`
 wait, `take` answers None and the writer sets its bytes aside on disk, for as long as there is
-room; only then more wait.
+room; only then more wait. Where the disk is full too, and what fills the memory can be neither
+shipped nor dropped (files without a name, parts under the store's minimum), nobody may ever give
+back: then waiting ends when nothing has come back for `patience` seconds, by ENOSPC.
 
 Invariant: `used` is what was taken and not given back, and never over the quota. All on the trio
 loop; nothing awaits between a test and its change.
@@ -16,6 +18,8 @@ loop; nothing awaits between a test and its change.
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +29,13 @@ import trio
 
 from ossfs.runtime.blocks import BLOCK, SMALL, Block, BlockPool
 from ossfs.runtime.budget import Budget
+from ossfs.runtime.failure import FileSystemError
 from ossfs.writing.spill import Spill
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+"""Seconds in which something must come back to those who wait; no request takes longer."""
 
 
 class Holder(Protocol):
@@ -63,12 +73,25 @@ class Memory:
     """Blocks for writers."""
 
     def __init__(
-        self, pool: BlockPool, budget: Budget, spill: Spill, *, quota: int, most_waiting: int
+        self,
+        pool: BlockPool,
+        budget: Budget,
+        spill: Spill,
+        *,
+        quota: int,
+        most_waiting: int,
+        patience: float = PATIENCE,
     ) -> None:
-        """`quota` in bytes; `most_waiting` WRITE handlers may wait at once."""
+        """`quota` in bytes; `most_waiting` WRITE handlers may wait at once.
+
+        `patience` is what the longest request takes, in seconds.
+        """
         self._pool = pool
         self._budget = budget
         self._most_waiting = most_waiting
+        self._patience = patience
+        self._returns = 0
+        """Times that something came back."""
         self.spill = spill
         self.quota = max(quota, 2 * BLOCK)
         self.used = 0
@@ -102,7 +125,8 @@ class Memory:
     async def take(self, size: int) -> Block | None:
         """Return a block, waiting in turn; None when too many wait and the disk has room.
 
-        What the caller holds meanwhile is charged.
+        What the caller holds meanwhile is charged. FileSystemError(ENOSPC) where all is held by
+        those who cannot give back.
         """
         if self.crowded and self.spill.has_room:
             return None
@@ -114,8 +138,7 @@ class Memory:
         try:
             self._press()
             while not (self._waiters[0] is waiter and self.used + cost <= self.quota):
-                waiter.event = trio.Event()
-                await waiter.event.wait()
+                await self._turn(waiter)
             self.used += cost  # before the wait for the pool, which may be for readers
             try:
                 block = await self._pool.take(size)
@@ -130,14 +153,33 @@ class Memory:
             self._budget.charge(-BLOCK)
             self._wake()
 
+    async def _turn(self, waiter: _Waiter) -> None:
+        """Wait until the waiter should look again."""
+        waiter.event = trio.Event()
+        returns = self._returns
+        with trio.move_on_after(self._patience) as scope:
+            await waiter.event.wait()
+        stuck = returns == self._returns and not self.shipping  # that comes back, or its file fails
+        if scope.cancelled_caught and stuck:
+            log.warning(
+                "a write is refused: nothing was given back in %.0f s of %d MiB that files hold "
+                "which cannot be sent yet; raise total_mem_limit, or make room in temp_dir or "
+                "/var/tmp",
+                self._patience,
+                self.used >> 20,
+            )
+            raise FileSystemError(errno.ENOSPC)
+
     def give(self, block: Block) -> None:
         """Take a block back."""
+        self._returns += 1
         self.used -= len(block.view)
         self._pool.give(block)
         self._wake()
 
     def shipped(self, size: int) -> None:
         """Note that `size` bytes came back from where they were sent."""
+        self._returns += 1
         self.shipping -= size
         self._wake()
 

@@ -592,6 +592,30 @@ def test_a_disk_that_fails_makes_writers_wait_instead(
     run(main)
 
 
+def test_who_waits_for_memory_that_nobody_will_give_back_is_refused_and_loses_nothing(
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("nothing was given back")
+
+    async def main() -> None:
+        async with room(quota=2 * MIB, part=MIB, capabilities=REAL, disk=0) as made:
+            # Files without a name can neither be shipped nor, here, be set aside.
+            nameless = [made.sequential(b"nameless") for _ in range(2 * MIB // SMALL)]
+            for each in nameless:
+                await each.discard()
+                await each.write(0, noise(100))
+            writer = made.sequential()
+            with trio.fail_after(3_600), raises_errno(errno.ENOSPC):
+                await writer.write(0, noise(100))
+            await nameless.pop().close()
+            await writer.write(0, noise(100))
+            await writer.complete()
+            assert made.content() == noise(100)
+            await closed(made, writer, *nameless)
+
+    run(main)
+
+
 def test_a_base_for_which_there_is_no_room_is_not_put_again_in_part() -> None:
     async def main() -> None:
         large = Capabilities(minimum_part=4 * MIB)
