@@ -14,7 +14,8 @@ import errno
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from ossfs.runtime.blocks import BLOCK
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SPILL_DIRECTORY = "/var/tmp"
 """On disk where /tmp is often memory (file-hierarchy(7)): only that makes room."""
+REST = 60.0
+"""Seconds until a disk that refused is asked again where none of its room is ours to wait for."""
 
 
 class Spilled:
@@ -51,12 +54,17 @@ class Spilled:
 class Spill:
     """Slots of the file; made when the first one is needed."""
 
-    def __init__(self, directory: str, capacity: int) -> None:
+    def __init__(
+        self, directory: str, capacity: int, now: Callable[[], float] = time.monotonic
+    ) -> None:
         """`capacity` bytes may lie here at once; nothing is written before put()."""
+        self._now = now
         self._directory = directory
         self._capacity = capacity
         self._file: BinaryIO | None = None
         self._refused = False
+        self._asked_again_at = 0.0
+        """When a disk that refused while nothing lay here may have room again."""
         self._free: list[int] = []
         self._slots = 0
         self.used = 0
@@ -71,6 +79,8 @@ class Spill:
     @property
     def has_room(self) -> bool:
         """Whether another block may be spilled."""
+        if self._refused and not self.used and self._now() >= self._asked_again_at:
+            self._refused = False
         return not self._refused and self.used + BLOCK <= self._capacity
 
     def put(self, pieces: Sequence[Buffer]) -> Spilled | None:
@@ -87,6 +97,7 @@ class Spill:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._refused = True
+            self._asked_again_at = self._now() + REST
             log.warning(
                 "cannot set bytes aside in %s (%s): writers wait for memory instead",
                 self._directory,

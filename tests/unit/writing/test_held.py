@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ossfs.runtime.blocks import BLOCK, SMALL
 from ossfs.store.crc import crc64
 from ossfs.writing.held import Held
-from ossfs.writing.spill import Spill
+from ossfs.writing.spill import REST, Spill
 from tests.unit.writing.support import KIB, MIB, Room, noise, raises_errno, room, run
 
 ExpectLog = Callable[[str], None]
@@ -234,4 +234,23 @@ def test_a_directory_that_is_not_there_is_no_room(expect_log: ExpectLog) -> None
     spill = Spill("/nonexistent", 4 * MIB)
     assert spill.put([b"x"]) is None
     assert not spill.has_room
+    spill.close()
+
+
+def test_a_disk_that_refused_the_first_bytes_is_asked_again_after_a_while(
+    tmp_path: os.PathLike[str], expect_log: ExpectLog
+) -> None:
+    expect_log("cannot set bytes aside in")
+    now = 0.0
+    directory = os.path.join(tmp_path, "later")
+    spill = Spill(directory, 4 * MIB, lambda: now)
+    assert spill.put([b"x"]) is None
+    now = REST - 1
+    assert not spill.has_room
+    os.mkdir(directory)
+    now = REST
+    assert spill.has_room, "nothing of it is here, whose end could tell"
+    kept = spill.put([b"x"])
+    assert kept is not None
+    assert kept.read() == b"x"
     spill.close()
