@@ -378,17 +378,21 @@ class WritableFiles(FileSystem):
             if writer.dirty and writer.failure is None:
                 await self._save_later(inode, writer)
         finally:
-            # Who began to read meanwhile has nothing else where the bytes are not the name's.
-            if inode.attached or not opened.handles:
-                with trio.CancelScope(shield=True):
-                    await writer.close()
-                opened.writer = None
-                self._written.discard(inode)
-            finished = opened.finished
-            assert finished is not None
-            opened.finished = None
-            finished.set()
-            self._let_go(inode, opened)
+            try:
+                # Who began to read meanwhile has nothing else where the bytes are not the name's.
+                if inode.attached or not opened.handles:
+                    try:
+                        with trio.CancelScope(shield=True):
+                            await writer.close()
+                    finally:
+                        opened.writer = None
+                        self._written.discard(inode)
+            finally:  # whatever a local disk says to that, others wait for it
+                finished = opened.finished
+                assert finished is not None
+                opened.finished = None
+                finished.set()
+                self._let_go(inode, opened)
 
     # Attributes
 

@@ -481,9 +481,12 @@ class StagedWriter:
     def _drop_stage(self) -> None:
         """Give the disk back; a record that is left keeps its stage for the next mount."""
         self._staging.holders.discard(self)
-        if self._stage.close() and not self._staging.is_recorded(self._stage.path):
-            with suppress(FileNotFoundError):
-                os.unlink(self._stage.path)
+        try:
+            if self._stage.close() and not self._staging.is_recorded(self._stage.path):
+                with suppress(FileNotFoundError):
+                    os.unlink(self._stage.path)
+        except OSError as error:  # nothing is lost with it: the next mount clears it away
+            log.warning("%s stays: %s", self._stage.path, error.strerror)
 
     def let_go(self) -> None:
         """Close the stage without removing it or its record."""

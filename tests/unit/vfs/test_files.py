@@ -924,3 +924,32 @@ def test_no_page_of_the_version_that_was_is_pushed_once_it_is_written_anew(
             await made.fs.release(reader)
 
     run(main)
+
+
+def test_a_stage_that_cannot_be_removed_keeps_nobody_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[[str], None]
+) -> None:
+    expect_log("stays: Read-only file system")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    async def main() -> None:
+        async with core(stage=tmp_path) as made, trio.open_nursery() as nursery:
+            handle = await begun(made, b"f", b"first")
+            saving = late(made, "put", b"f")
+            await made.fs.release(handle)
+            await saving.here()
+            opening = start(nursery, made.fs.open_for, (await made.walk(b"f")).number, W)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not opening.done.is_set(), "the last writer is not through"
+            with monkeypatch.context() as patched:
+                patched.setattr("ossfs.writing.staged.os.unlink", refuse)
+                saving.go()
+                with trio.fail_after(60):
+                    await opening.done.wait()
+            assert not opening.errno
+            assert isinstance(opening.value, int)
+            await finish(made, opening.value)
+
+    run(main)
