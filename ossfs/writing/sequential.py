@@ -150,13 +150,14 @@ class SequentialWriter:
         if self._unlinked or base is None or not 0 < self._held.start < minimum:
             return
         assert not self._held.size
-        data = bytearray(base.size)
-        await self._writing.client.get_range_into(
-            self.target.key, 0, [memoryview(data)], if_match=base.etag
-        )
         held = Held(self._memory, 0)
         try:
-            await held.gather(memoryview(data))
+            while held.size < base.size:  # what is not in blocks is a handler's: a block at most
+                piece = memoryview(bytearray(min(BLOCK, base.size - held.size)))
+                await self._writing.client.get_range_into(
+                    self.target.key, held.size, [piece], if_match=base.etag
+                )
+                await held.gather(piece)
             self._check()
             if base.crc64 not in (None, held.crc64):
                 raise Corrupt("the object's bytes do not have its CRC-64", key=self.target.key)

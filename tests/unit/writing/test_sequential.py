@@ -592,6 +592,32 @@ def test_a_disk_that_fails_makes_writers_wait_instead(
     run(main)
 
 
+def test_a_base_that_is_read_back_takes_a_block_beyond_what_is_granted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        large = Capabilities(minimum_part=4 * MIB)
+        async with room(capabilities=large, part=4 * MIB) as made:
+            writer = made.sequential(base=made.put(noise(3 * MIB)))
+            sizes: list[int] = []
+            inner = made.client.get_range_into
+
+            async def get(
+                key: bytes, offset: int, buffers: list[memoryview], *, if_match: str | None
+            ) -> None:
+                sizes.append(sum(map(len, buffers)))
+                await inner(key, offset, buffers, if_match=if_match)
+
+            monkeypatch.setattr(made.client, "get_range_into", get)
+            await writer.write(None, b"more")
+            assert max(sizes) <= MIB
+            await writer.complete()
+            assert made.content() == noise(3 * MIB) + b"more"
+            await closed(made, writer)
+
+    run(main)
+
+
 def test_who_waits_for_memory_that_nobody_will_give_back_is_refused_and_loses_nothing(
     expect_log: ExpectLog,
 ) -> None:
