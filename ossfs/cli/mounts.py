@@ -43,6 +43,8 @@ def canonical(path: str) -> str:
 
     So the name of a mount that hangs, or that this user may not look into, is found as well.
     """
+    if not path:  # a script's variable that is not set; it would be the working directory
+        raise UserError("the path is empty; name a directory", ExitStatus.USAGE)
     path = absolute(path)
     points = frozenset(mount.point for mount in table())
     try:

@@ -308,6 +308,13 @@ def test_what_is_no_directory_is_refused(ossfs: Ossfs, tmp_path: Path) -> None:
         assert why in reply.complaint
 
 
+@pytest.mark.parametrize("command", ["bench", "stats", "umount", "warm"])
+def test_an_empty_path_is_not_the_working_directory(ossfs: Ossfs, command: str) -> None:
+    reply = ossfs(command, "")
+    assert reply.status == 2
+    assert "the path is empty" in reply.complaint
+
+
 def test_a_read_only_mount_is_refused(ossfs: Ossfs) -> None:
     assert ossfs.mount("-o", "ro").status == 0
     reply = ossfs("bench", str(ossfs.point), "--quick")
