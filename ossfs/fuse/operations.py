@@ -225,6 +225,9 @@ class Operations(pyfuse3.Operations):
         )
         try:
             await self.filesystem.flush(handle)
+        except BaseException:
+            self.filesystem.forget([(inode.number, 1)])  # the kernel does not hear of it
+            raise
         finally:
             await self.filesystem.release(handle)
         return self._attributes(inode)

@@ -11,12 +11,14 @@ from typing import Any
 import pyfuse3
 import pytest
 import trio
+import trio.testing
 from pyfuse3 import EntryAttributes
 
 from ossfs.fuse.operations import Operations, Presentation
 from ossfs.runtime.failure import FileSystemError
 from ossfs.runtime.metrics import Metrics
 from ossfs.store import errors
+from ossfs.store.plan import Raise, Rule
 from tests.support.core import Core, core, run
 
 LOOKS = Presentation(uid=1, gid=2, file_mode=0o644, dir_mode=0o755, negative_timeout=0)
@@ -293,6 +295,22 @@ def test_files_and_directories_look_as_they_were_told_to() -> None:
             assert bytes(await handlers.read(opened.fh, 1000, 4096)) == b"x" * 25
             assert (opened.keep_cache, opened.direct_io) == (True, False)
             await handlers.release(opened.fh)
+
+    run(main)
+
+
+def test_a_node_that_could_not_be_made_leaves_no_inode(expect_log: Any) -> None:
+    expect_log("put 'x' failed")
+
+    async def main() -> None:
+        async with core() as made:
+            made.store.add(Rule("put", Raise(errors.Denied("no", status=403)), times=None))
+            handlers = over(made)
+            with pytest.raises(pyfuse3.FUSEError) as raised:
+                await handlers.mknod(1, b"x", stat.S_IFREG, 0, CONTEXT)
+            assert raised.value.errno == errno.EACCES
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(made.fs.inodes) == 1, "the root"
 
     run(main)
 
