@@ -211,7 +211,13 @@ def _make_directory(stack: ExitStack, place: Path, *, own: bool) -> Path:
         if sys.stderr.isatty():
             complain(f"removing {directory}")
         try:
+            os.lstat(directory)  # or it would count as removed
             prepare.remove(directory)
+        except FileNotFoundError:
+            complain(
+                f"{directory} has gone; if the mount came off, its files are still in the bucket: "
+                "rm -r them there"
+            )
         except (OSError, WorkloadError) as error:
             complain(f"{directory} could not be removed, rm -r will: {line_of(error)}")
 

@@ -8,11 +8,12 @@ import pty
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
 
+from ossfs.cli import bench
 from ossfs.cli.workloads import prepare
 from ossfs.cli.workloads.content import PIECE, Content
 from ossfs.cli.workloads.files import DATASETS, QUICK, File
@@ -189,7 +190,7 @@ def test_removing_takes_all_and_a_second_time_nothing(place: Path) -> None:
 def test_every_row_of_a_mount_is_measured_and_nothing_is_left(ossfs: Ossfs) -> None:
     assert ossfs.mount().status == 0
     before = sorted(os.listdir(ossfs.point))
-    reply = ossfs("bench", str(ossfs.point), "--quick")
+    reply = ossfs.run(ossfs.command("bench", str(ossfs.point), "--quick"), limit_s=60)
     assert (reply.status, reply.stderr) == (0, "")
     for row in WORKLOADS.values():
         assert f"\n{row.title} " in reply.stdout
@@ -251,6 +252,17 @@ def test_a_row_that_fails_is_named_after_those_that_worked_and_nothing_is_left(
     assert reply.complaint == "find: there is no program find here"
     assert "sequential read, 1 reader" in reply.stdout
     assert os.listdir(place) == []
+
+
+def test_a_directory_that_went_with_its_mount_is_not_said_to_be_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as stack:
+        directory = bench._make_directory(stack, tmp_path, own=False)
+        directory.rename(tmp_path / "elsewhere")
+    said = capsys.readouterr().err
+    assert f"{directory} has gone" in said
+    assert "still in the bucket" in said
 
 
 def test_a_directory_on_no_mount_of_ours_has_rates_alone(ossfs: Ossfs, tmp_path: Path) -> None:
@@ -317,7 +329,7 @@ def test_an_empty_path_is_not_the_working_directory(ossfs: Ossfs, command: str) 
 
 def test_a_read_only_mount_is_refused(ossfs: Ossfs) -> None:
     assert ossfs.mount("-o", "ro").status == 0
-    reply = ossfs("bench", str(ossfs.point), "--quick")
+    reply = ossfs.run(ossfs.command("bench", str(ossfs.point), "--quick"), limit_s=60)
     assert reply.status == 3
     assert "read-only" in reply.complaint
     assert "mount without ro" in reply.complaint
