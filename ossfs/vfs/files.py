@@ -271,7 +271,7 @@ class WritableFiles(FileSystem):
     # Bytes
 
     async def write(self, handle: int, offset: int, data: Buffer) -> int:
-        """Take all of `data`; see Writer.write for what is refused."""
+        """Take `data`; see Writer.write for what is refused."""
         file = self._files[handle]
         opened, inode = file.opened, file.inode
         writer = opened.writer

@@ -101,10 +101,11 @@ class Writer(Protocol):
         ...
 
     async def write(self, offset: int | None, data: Buffer) -> int:
-        """Take all of `data`, which stays the caller's; None: at the end (O_APPEND).
+        """Take `data`, which stays the caller's; None: at the end (O_APPEND).
 
-        Raises FileSystemError (EINVAL for a place this mode cannot write, EFBIG, ENOSPC) or the
-        StoreError that made the writer fail.
+        Return the bytes taken: all, unless there is no room for more, as the next call says then.
+        Raises FileSystemError (EINVAL for a place this mode cannot write, EFBIG, ENOSPC), with
+        nothing taken, or the StoreError that made the writer fail.
         """
         ...
 

@@ -121,8 +121,13 @@ class AppendWriter:
             self.last_write = self._writing.now()
             if data:
                 await self._hold_base()
-            await self._take(memoryview(data))
-            return len(data)
+            before = self.size
+            try:
+                await self._take(memoryview(data))
+            except FileSystemError:
+                if self.size == before or self.failure is not None:
+                    raise
+            return self.size - before  # of a disk, too, the last bytes that fit are taken
         except trio.Cancelled:
             self._fail(FileSystemError(errno.EIO))
             raise

@@ -90,8 +90,13 @@ class SequentialWriter:
                     raise FileSystemError(errno.EFBIG)
                 await self._read_base()
                 self._dirty = True  # what is kept of the file is needed now, and not dropped
-            await self._take(memoryview(data))
-            return len(data)
+            before = self.size
+            try:
+                await self._take(memoryview(data))
+            except FileSystemError:
+                if self.size == before or self.failure is not None:
+                    raise
+            return self.size - before  # of a disk, too, the last bytes that fit are taken
         except trio.Cancelled:
             self._fail(FileSystemError(errno.EIO))
             raise

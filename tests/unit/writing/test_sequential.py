@@ -355,6 +355,22 @@ def test_beyond_the_number_of_parts_is_efbig_and_what_was_taken_is_sound() -> No
     run(main)
 
 
+def test_a_write_that_fits_in_part_tells_how_much_was_taken() -> None:
+    async def main() -> None:
+        limited = Capabilities(minimum_part=MINIMUM, maximum_parts=5)
+        async with room(capabilities=limited) as made:
+            writer = made.sequential()
+            data = noise(5 * PART + 100)
+            assert await writer.write(0, data) == 5 * PART
+            with raises_errno(errno.EFBIG):  # and not EINVAL: the writer is where its caller is
+                await writer.write(5 * PART, data[5 * PART :])
+            await writer.complete()
+            assert made.content() == data[: 5 * PART]
+            await closed(made, writer)
+
+    run(main)
+
+
 def test_parts_double_in_size_so_that_their_number_reaches_further(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
