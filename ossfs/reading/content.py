@@ -24,12 +24,14 @@ import trio
 
 from ossfs.reading.disk import DiskCache, Shelf
 from ossfs.reading.retained import Retained
-from ossfs.runtime.blocks import BLOCK, Block, BlockPool
+from ossfs.runtime.blocks import BLOCK, SMALL, Block, BlockPool
 from ossfs.store.api import GetReply
 from ossfs.store.errors import Changed, NotFound, StoreError, Unavailable
 
 log = logging.getLogger(__name__)
 
+_KEPT_SHARE = 4
+"""The part of the memory that may be kept of removed objects: one in so many bytes."""
 _TOUCHED = 4096
 """Units of a content that are remembered for a random read."""
 
@@ -116,6 +118,8 @@ class Source:
         self.token = trio.lowlevel.current_trio_token()
         self.prefetching = 0
         """Prefetch GETs under way, over all contents."""
+        self.kept = 0
+        """Bytes of what is kept of removed objects, which nobody can be asked to give back."""
         self.contents: set[Content] = set()
         """Contents with at least one cell, for whoever must find memory."""
 
@@ -265,17 +269,35 @@ class Content:
         return view
 
     async def keep(self) -> None:
-        """Have the object's bytes, a block at most, before it is removed, and keep them."""
+        """Have the object's bytes, a block at most, before it is removed, and keep them.
+
+        Unavailable where what is kept already takes its share of the memory: the rest must be there
+        for those who read.
+        """
         if not self.size:
             return
-        self.kept = True
+        source = self._source
+        if not self.kept:
+            if source.kept + self._kept_bytes > source.pool.capacity // _KEPT_SHARE:
+                raise Unavailable("too much is kept of removed files", key=self.key)
+            source.kept += self._kept_bytes
+            self.kept = True
         try:
             cell = await self.cell(0)
         except BaseException:
-            self.kept = False
+            self._keep_no_more()
             raise
-        if self._source.retained is not None:
-            self._source.retained.discard(cell)
+        if source.retained is not None:
+            source.retained.discard(cell)
+
+    @property
+    def _kept_bytes(self) -> int:
+        return SMALL if self.size <= SMALL else BLOCK
+
+    def _keep_no_more(self) -> None:
+        if self.kept:
+            self.kept = False
+            self._source.kept -= self._kept_bytes
 
     def moved(self, key: bytes, etag: str) -> None:
         """Read the same bytes from another object from now on: the file was renamed."""
@@ -346,6 +368,7 @@ class Content:
         """Forget every cell; those on their way are let go when they arrive."""
         for unit in list(self.cells):
             self.drop(unit)
+        self._keep_no_more()
 
     def _settle(self, cell: Cell) -> int:
         if cell.linked or cell.fetching or cell.pins or cell.shelving:

@@ -1004,3 +1004,30 @@ def test_an_object_tells_of_itself_in_attributes() -> None:
             assert await made.fs.extended(inode.number) == {}
 
     run(main)
+
+
+def test_removed_files_that_are_open_leave_memory_for_those_who_read() -> None:
+    async def main() -> None:
+        async with core(memory=32 * MIB) as made:
+            made.put(b"other", bytes(20 * MIB))
+            handles = []
+            with trio.fail_after(3_600):
+                for number in range(40):
+                    name = b"f%d" % number
+                    made.put(name, bytes([number]) * MIB)
+                    handles.append(await made.fs.open((await made.walk(name)).number))
+                    await made.fs.unlink(ROOT, name)
+                other = await made.fs.open((await made.walk(b"other")).number)
+                for offset in range(0, 20 * MIB, MIB):
+                    assert len(await made.fs.read(other, offset, MIB)) == MIB
+            for number, handle in enumerate(handles[:8]):
+                assert await whole(made, handle) == bytes([number]) * MIB
+            beyond = {(await outcome(made.fs.read(each, 0, MIB)))[0] for each in handles[8:]}
+            assert errno.ESTALE in beyond
+            assert beyond <= {0, errno.ESTALE}
+            for handle in (*handles, other):
+                made.fs.close(handle)
+            await nothing_left(made)
+            assert made.source.kept == made.budget.used == 0
+
+    run(main)
