@@ -136,6 +136,7 @@ class Content:
         "failure",
         "kept",
         "key",
+        "over",
         "prefetching",
         "pushes",
         "read_to",
@@ -159,6 +160,8 @@ class Content:
         self.failure: Changed | None = None
         self.kept = False
         """The object is gone: what is here must last as long as the content."""
+        self.over = False
+        """Nobody will come for cells any more but those who wait just now."""
         self.prefetching = 0
         self.read_to = 0
         """End of the furthest READ of a sequence under way; other threads look at it."""
@@ -205,7 +208,7 @@ class Content:
         Stops at the first unit that is here already or has no block to land in; takes comfort
         memory from others only for demanded units. Never waits.
         """
-        if self.failure is not None:
+        if self.failure is not None or self.over:
             return 0
         pool = self._source.pool
         cells: list[Cell] = []
@@ -365,7 +368,8 @@ class Content:
         )
 
     def drop_all(self) -> None:
-        """Forget every cell; those on their way are let go when they arrive."""
+        """Forget every cell, for good; those on their way are let go when they arrive."""
+        self.over = True
         for unit in list(self.cells):
             self.drop(unit)
         self._keep_no_more()
@@ -432,7 +436,7 @@ class Content:
         finally:
             for index, cell in enumerate(cells):
                 cell.fetching = False
-                if not cell.ready and cell.linked:
+                if cell.linked and (self.over or not cell.ready):
                     self.drop(first + index)
                 elif not cell.linked:
                     self._settle(cell)

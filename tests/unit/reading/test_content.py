@@ -259,6 +259,25 @@ def test_a_reader_that_is_cancelled_leaves_nothing_behind(
     run(main)
 
 
+def test_one_who_waits_when_all_is_dropped_gets_bytes_and_leaves_nothing() -> None:
+    async def main() -> None:
+        gate = Gate()
+        async with core(gate=gate) as made, trio.open_nursery() as nursery:
+            content = content_of(made)
+            content.start(0, 1, prefetch=False)
+            nursery.start_soon(content.cell, 0)
+            await trio.testing.wait_all_tasks_blocked()
+            content.drop_all()  # its version was replaced, or its last handle closed
+            gate.open.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert made.budget.used == 0
+            assert await bytes_of(content, 0) == unit(0)
+            assert made.budget.used == 0
+            assert content not in made.source.contents
+
+    run(main)
+
+
 def test_one_of_two_who_wait_may_leave_and_the_other_gets_its_bytes() -> None:
     async def main() -> None:
         gate = Gate()
