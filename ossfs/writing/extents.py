@@ -5,6 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
+RANGE_BYTES = 90
+"""What a range costs in memory (82, by tracemalloc, of many)."""
+
 
 class Extents:
     """Ranges [start, end); an operation costs the number of ranges it touches."""
@@ -19,6 +22,9 @@ class Extents:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self._starts, self._ends, strict=True)
+
+    def __len__(self) -> int:
+        return len(self._starts)
 
     def __bool__(self) -> bool:
         return bool(self._starts)

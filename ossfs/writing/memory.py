@@ -183,6 +183,10 @@ class Memory:
         self.shipping -= size
         self._wake()
 
+    def charge(self, size: int) -> None:
+        """Count bytes beside the blocks that cannot be refused; negative: they are gone again."""
+        self._budget.charge(size)
+
     def nudge(self) -> None:
         """Let whoever waits look again: some holder can give back what it could not before."""
         self._wake()

@@ -37,7 +37,7 @@ from ossfs.store.crc import crc64
 from ossfs.store.errors import Corrupt, StoreError
 from ossfs.writing.api import Completed, Target, Version
 from ossfs.writing.context import Writing
-from ossfs.writing.extents import Extents
+from ossfs.writing.extents import RANGE_BYTES, Extents
 from ossfs.writing.finishing import check_base, remove_wrong
 from ossfs.writing.held import Held
 from ossfs.writing.stage import Stage, lay_out, next_piece
@@ -76,6 +76,8 @@ class StagedWriter:
         self.last_write = writing.now()
         self._stage = stage or Stage(*staging.open(), staging.admit)
         self._dirty_ranges = Extents()
+        self._charged = 0
+        """Bytes of the budget for ranges, of which scattered writes make millions."""
         self._kept = self.size
         self._largest = writing.largest
         self._dirty = base is None
@@ -112,9 +114,17 @@ class StagedWriter:
                 self._dirty_ranges.add(start, end)
                 self._dirty = True
                 self.size = max(self.size, end)
+                self._charge()
             return len(data)
         finally:
             self._lock.release()
+
+    def _charge(self) -> None:
+        """Have the budget know of all ranges there are by now."""
+        size = (len(self._dirty_ranges) + len(self._stage.present)) * RANGE_BYTES
+        if size != self._charged:
+            self._writing.memory.charge(size - self._charged)
+            self._charged = size
 
     async def _in_line(self) -> None:
         memory = self._writing.memory
@@ -158,6 +168,8 @@ class StagedWriter:
             except BaseException as error:
                 self._fail(error if isinstance(error, OSError) else FileSystemError(errno.EIO))
                 raise
+            finally:
+                self._charge()
 
     # -- bytes out ----------------------------------------------------------------------------
 
@@ -194,6 +206,7 @@ class StagedWriter:
             )
             with suppress(FileSystemError):  # the next reader fetches it again
                 self._stage.put(first, piece)
+        self._charge()
         return data
 
     async def _fetch(self, start: int, end: int) -> bool:
@@ -238,6 +251,7 @@ class StagedWriter:
         self._kept = self.size
         self._dirty = False
         self._dirty_ranges.clear()
+        self._charge()
         self.target.exclusive = False
         self._writing.progress += 1
         self._completed(base)
@@ -400,6 +414,7 @@ class StagedWriter:
         writer._kept, writer.size = kept, size
         writer._dirty = True
         writer._recorded = content
+        writer._charge()
         return writer
 
     def fits(self, there: ObjectInfo | None) -> bool:
@@ -476,11 +491,12 @@ class StagedWriter:
         except OSError as error:
             log.warning("%s keeps its room: %s", self._stage.path, error)
             return False
+        self._charge()
         return True
 
     def _drop_stage(self) -> None:
         """Give the disk back; a record that is left keeps its stage for the next mount."""
-        self._staging.holders.discard(self)
+        self._forget_ranges()
         try:
             if self._stage.close() and not self._staging.is_recorded(self._stage.path):
                 with suppress(FileNotFoundError):
@@ -490,8 +506,13 @@ class StagedWriter:
 
     def let_go(self) -> None:
         """Close the stage without removing it or its record."""
-        self._staging.holders.discard(self)
+        self._forget_ranges()
         self._stage.close()
+
+    def _forget_ranges(self) -> None:
+        self._staging.holders.discard(self)
+        self._writing.memory.charge(-self._charged)
+        self._charged = 0
 
     def _check(self) -> None:
         if self.failure is not None:

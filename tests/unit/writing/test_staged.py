@@ -20,6 +20,7 @@ from ossfs.store.api import Capabilities
 from ossfs.store.errors import Changed, Corrupt, Denied, Exists, StoreError, Throttled, Unavailable
 from ossfs.store.plan import CorruptCrc, ExpireToken, Hang, LoseReply, Raise, Rule
 from ossfs.writing.api import Target, Version
+from ossfs.writing.extents import RANGE_BYTES
 from ossfs.writing.staged import StagedWriter
 from ossfs.writing.staging import Staging
 from tests.unit.writing.support import (
@@ -173,6 +174,23 @@ def test_a_file_over_the_limit_is_refused_before_a_byte_is_taken() -> None:
             await writer.complete()
             assert made.content() == b"x" * 90
             await closed(made, writer)
+
+    run(main)
+
+
+def test_the_budget_knows_of_every_range_that_scattered_writes_make() -> None:
+    async def main() -> None:
+        async with stage() as made:
+            writer = made.open()
+            for number in range(1_000):
+                await writer.write(number * 10, b"x")
+            assert made.budget.used == 2_000 * RANGE_BYTES
+            await writer.truncate(5_000)
+            assert made.budget.used == 1_000 * RANGE_BYTES
+            await writer.complete()
+            assert made.budget.used == 500 * RANGE_BYTES
+            await closed(made, writer)
+            assert made.budget.used == 0
 
     run(main)
 
