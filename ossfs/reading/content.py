@@ -27,6 +27,7 @@ from ossfs.reading.retained import Retained
 from ossfs.runtime.blocks import BLOCK, SMALL, Block, BlockPool
 from ossfs.store.api import GetReply
 from ossfs.store.errors import Changed, NotFound, StoreError, Unavailable
+from ossfs.store.watch import ClientStats
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ _TOUCHED = 4096
 
 
 class Fetcher(Protocol):
-    """The one call of the store client that reading needs."""
+    """What reading needs of the store client."""
+
+    stats: ClientStats
 
     async def get_range_into(
         self,
@@ -111,6 +114,7 @@ class Source:
     ) -> None:
         """`disk` and `retained` are the caches that the user asked for."""
         self.fetcher = fetcher
+        self.stats = fetcher.stats
         self.pool = pool
         self.nursery = nursery
         self.disk = disk

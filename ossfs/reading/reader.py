@@ -252,7 +252,9 @@ class Reader:
         reading = self._reading
         # Where many read at once any store is slow, and more requests make it no faster.
         few = reading.streaming < FAR_REQUESTS
-        self._far = few and reading.now() - begun > FAR
+        # And on a busy machine a store nearby is slow now and then, but not always.
+        least = min(reading.now() - begun, reading.source.stats.quickest)
+        self._far = few and least > FAR
 
     def _note(self, offset: int, end: int, now: float) -> bool:
         """Follow the position; say whether this READ continues the sequence."""

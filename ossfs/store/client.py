@@ -485,8 +485,10 @@ class StoreClient:
                         start, begin = begin, None
                         exchange = start(self._prompt)
                         if exchange is not None:
-                            deadline = self._monotonic() + self._timeout
+                            begun = self._monotonic()
+                            deadline = begun + self._timeout
                             result = await prompt.finish(exchange, self._timeout)
+                            stats.note_quick(self._monotonic() - begun)
                             if mutation is not None:
                                 mutation.check(result)
                             return result

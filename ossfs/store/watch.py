@@ -11,6 +11,7 @@ What runs concurrently: everything here is touched on the trio loop only; times 
 from __future__ import annotations
 
 import logging
+import math
 
 import trio
 
@@ -28,6 +29,8 @@ from ossfs.store.errors import (
 SLOW_SECONDS = 10.0
 REPEAT_SECONDS = 60.0
 _TICK_SECONDS = 1.0
+_FORGETTING = 1.1
+"""What a time is raised by for each request that took longer: a tenfold one counts after 25."""
 
 _ANSWERS = (NotFound, Changed, Exists, Invalid, NotAppendable, PositionConflict, TooLarge)
 
@@ -39,6 +42,7 @@ class ClientStats:
         "bytes_read",
         "bytes_written",
         "failures",
+        "quickest",
         "requests",
         "retries",
         "throttled",
@@ -53,9 +57,16 @@ class ClientStats:
         self.throttled = 0
         self.bytes_read = 0
         self.bytes_written = 0
+        self.quickest = math.inf
+        """Seconds that a small request takes at its best on a connection that is there, nearly: how
+        far away the store is, however busy this machine is just now."""
 
     def count_request(self, op: str) -> None:
         self.requests[op] = self.requests.get(op, 0) + 1
+
+    def note_quick(self, seconds: float) -> None:
+        """Note how long a small request took."""
+        self.quickest = min(seconds, self.quickest * _FORGETTING)
 
 
 class Flight:

@@ -317,6 +317,18 @@ def test_a_store_that_is_slow_to_begin_is_asked_more_at_once(
     run(main)
 
 
+def test_a_store_that_was_quick_before_is_not_distant_for_one_slow_reply() -> None:
+    slow = Slow(0.05)
+
+    async def main() -> None:
+        async with core(gate=slow) as made:
+            made.client.stats.note_quick(0.001)
+            await read_all(opened(made, bytes(32 * MIB)), 16 * MIB, BLOCK)
+            assert slow.most == 2
+
+    run(main)
+
+
 def test_where_many_read_at_once_no_store_counts_as_distant() -> None:
     slow = Slow(0.05)
 

@@ -40,6 +40,7 @@ from ossfs.store.plan import (
 from ossfs.store.retry import RetryPolicy
 from ossfs.store.runner import InlineRunner
 from ossfs.store.transfer import TransferPool
+from ossfs.store.watch import ClientStats
 
 DOWN = Unavailable("down", status=503, code="ServiceUnavailable")
 BODY = bytes(range(100))
@@ -118,6 +119,16 @@ async def test_all_attempts_share_one_deadline(store, mock_clock, expect_log):
     with pytest.raises(DeadlineExceeded):
         await client_of(store, request_timeout=7.0).head(b"a")
     assert trio.current_time() - began == pytest.approx(7.0)
+
+
+def test_the_quickest_request_is_forgotten_slowly():
+    stats = ClientStats()
+    for seconds in (0.02, 0.001, 0.05):
+        stats.note_quick(seconds)
+    assert stats.quickest < 0.002
+    for _ in range(50):
+        stats.note_quick(0.05)
+    assert stats.quickest == 0.05
 
 
 @trio_test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import ssl
 import threading
@@ -147,6 +148,18 @@ def _counted(client: StoreClient, requests: int) -> None:
     assert client.stats.requests["get_range_into"] == requests
     assert client.stats.retries == requests - 1
     assert client.stats.bytes_read == 10
+
+
+def test_how_quick_the_store_is_is_known_from_requests_on_the_loop() -> None:
+    with CannedServer([reply(), [0.03, reply()]]) as server:
+        store = store_on(server)
+        assert get(store, check=lambda client: _quickest(client, math.inf)) == BODY
+        assert get(store, check=lambda client: _quickest(client, 0.02)) == BODY
+        store.close()
+
+
+def _quickest(client: StoreClient, least: float) -> None:
+    assert client.stats.quickest >= least
 
 
 def test_without_an_idle_connection_a_thread_does_it() -> None:
