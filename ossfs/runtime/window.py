@@ -87,6 +87,7 @@ class Window(Climb):
         self._bytes += consumed
         if self.size < self.comfort and self._bytes >= self.size:
             self.size = min(self.size * 2, self.comfort, self.maximum)
+            self._hold = max(self._hold, 1)  # the first measurement is of how it fills
             self._restart(now)
             return
         elapsed = now - self._since
