@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ossfs.reading.content import Content, Source
 from ossfs.reading.pushing import Pusher
 from ossfs.runtime.blocks import BLOCK
-from ossfs.runtime.window import COMFORT, Window
+from ossfs.runtime.window import COMFORT, MEASURE, Window
 
 TOLERANCE = 2 * BLOCK
 """Bytes a READ may be off and still continue the sequence (ossfs 2.0, file_prefetching.cpp)."""
@@ -335,8 +335,10 @@ class Reader:
         Where pages are pushed and the store is near, a GET is two chunks, by default a whole group.
         """
         content, limits = self.content, self._reading.limits
+        # Of many readers each has its share of the bytes, and of rates that are all noise.
+        window.measure = MEASURE * self._reading.streaming
         if self._far:
-            window.measure = FAR_MEASURE
+            window.measure = max(FAR_MEASURE, window.measure)
             window.comfort = max(COMFORT, FAR_COMFORT // self._reading.streaming)
         size = min(window.size, self._reading.share())
         near = window.near and not self._far
