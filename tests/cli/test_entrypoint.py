@@ -55,7 +55,9 @@ def test_what_was_written_is_in_the_bucket_when_the_container_ends(ossfs: Ossfs)
 
 
 def test_signals_reach_the_command_and_orphans_are_buried(ossfs: Ossfs) -> None:
-    script = """trap 'echo told; sleep 0.3; cat /proc/[0-9]*/stat | grep -c " Z "; exit 5' TERM
+    script = """trap 'echo told; for n in 1 2 3 4 5 6 7 8 9; do
+        sleep 0.3; cat /proc/[0-9]*/stat | grep -q " Z " || break; done
+        cat /proc/[0-9]*/stat | grep -c " Z "; exit 5' TERM
     (sleep 0.1 &)
     echo ready
     while :; do sleep 0.05; done"""

@@ -89,7 +89,7 @@ def test_sixty_four_writers_share_what_there_is(slow: EmulatorProcess, tmp_path:
             for thread in threads:
                 thread.join(120)
                 assert not thread.is_alive(), "a writer hangs"
-            assert worst() < 1.0
+            assert worst() < 3.0
         assert not errors
         assert mounted.memory() <= interpreter + 256 * MIB
         assert all(right(bucket, f"f{mark}", FILE_MIB, mark) for mark in range(FILES))
@@ -106,7 +106,7 @@ def test_idle_handles_do_not_stop_one_that_writes(slow: EmulatorProcess, tmp_pat
         errors: list[OSError] = []
         with another_file(slow, mounted) as worst:
             write(mounted.path / "big", 1024, 7, errors)
-            assert worst() < 1.0
+            assert worst() < 3.0
         for file in idle:
             file.close()
         assert not errors

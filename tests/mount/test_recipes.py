@@ -43,7 +43,7 @@ def test_ossfs_quick_read_and_write(data: oss2.Bucket, mount: MountMaker) -> Non
     file = mounted.path / "data" / "file-0"
     assert os.stat(file).st_size == 5
     data.put_object("data/file-0", b"new and longer")
-    wait_until(lambda: os.stat(file).st_size == 14, 3.5)
+    wait_until(lambda: os.stat(file).st_size == 14, 15)
     assert missing(mounted.path / "data" / "late")
     data.put_object("data/late", b"1")
     assert not missing(mounted.path / "data" / "late")
@@ -89,7 +89,7 @@ def test_jindo_quick_and_incremental(
     assert file.read_bytes() == b"old 0"  # auto_cache: the pages are still those of the object
     assert not counts(emulator)["get"]
     data.put_object("data/file-0", b"new and longer")
-    wait_until(lambda: os.stat(file).st_size == 14, 3.5)
+    wait_until(lambda: os.stat(file).st_size == 14, 15)
     assert missing(mounted.path / "data" / "late")
     data.put_object("data/late", b"1")
     assert not missing(mounted.path / "data" / "late")
