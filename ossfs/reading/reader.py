@@ -156,6 +156,10 @@ class Reader:
         return None if self._direct else self._reading.pusher
 
     @property
+    def _comfort(self) -> int:
+        return COMFORT if self._pusher is None else self._pusher.reach
+
+    @property
     def whole(self) -> bool:
         """The object is small enough to be fetched at once."""
         return self.content.size <= self._reading.limits.chunk
@@ -252,9 +256,7 @@ class Reader:
         reading = self._reading
         # Where many read at once any store is slow, and more requests make it no faster.
         few = reading.streaming < FAR_REQUESTS
-        # And on a busy machine a store nearby is slow now and then, but not always.
-        least = min(reading.now() - begun, reading.source.stats.quickest)
-        self._far = few and least > FAR
+        self._far = few and reading.now() - begun > FAR
 
     def _note(self, offset: int, end: int, now: float) -> bool:
         """Follow the position; say whether this READ continues the sequence."""
@@ -303,9 +305,7 @@ class Reader:
         reading = self._reading
         reading.streaming += 1
         maximum = reading.limits.per_file * reading.limits.chunk
-        pusher = self._pusher
-        comfort = COMFORT if pusher is None else pusher.reach
-        self._window = Window(min(maximum, reading.share()), now, comfort)
+        self._window = Window(min(maximum, reading.share()), now, self._comfort)
         self._ahead = end // BLOCK
         self.content.read_to = end
         self.content.arrived = self._push
@@ -337,6 +337,9 @@ class Reader:
         content, limits = self.content, self._reading.limits
         # Of many readers each has its share of the bytes, and of rates that are all noise.
         window.measure = MEASURE * self._reading.streaming
+        if self._far and self._reading.source.stats.quickest < FAR:
+            self._far = False  # the machine was busy when the first bytes came
+            window.shrink(self._comfort)
         if self._far:
             window.measure = max(FAR_MEASURE, window.measure)
             window.comfort = max(COMFORT, FAR_COMFORT // self._reading.streaming)

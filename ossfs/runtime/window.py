@@ -82,6 +82,11 @@ class Window(Climb):
         """Note that the reader had to wait for bytes of this window."""
         self._stalled = True
 
+    def shrink(self, comfort: int) -> None:
+        """Find `comfort` enough from now on."""
+        self.comfort = comfort
+        self.size = min(self.size, comfort)
+
     def advance(self, consumed: int, now: float) -> None:
         """Note that the reader went on by `consumed` bytes; judge the size once it is through."""
         self._bytes += consumed

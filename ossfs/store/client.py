@@ -219,6 +219,7 @@ class StoreClient:
         a body that filled no buffer is asked for again. Demand goes before `prefetch`.
         """
         filled = 0
+        begun = self._monotonic()
 
         def one_attempt(deadline: float) -> GetReply:
             first = filled
@@ -226,6 +227,8 @@ class StoreClient:
             def buffer_filled(i: int) -> None:
                 nonlocal filled
                 filled = first + i + 1
+                if filled == 1:
+                    self.stats.note_first_bytes(self._monotonic() - begun)
                 if on_filled is not None:
                     on_filled(first + i)
 
@@ -253,8 +256,10 @@ class StoreClient:
             resumable=lambda: if_match is not None or filled == 0,
             begin=begin if small and version else None,
         )
-        if not filled and on_filled is not None:  # it was done at once
-            on_filled(0)
+        if small and not filled:  # it was done on the loop
+            self.stats.note_first_bytes(self._monotonic() - begun)
+            if on_filled is not None:
+                on_filled(0)
         self.stats.bytes_read += sum([len(buffer) for buffer in buffers])
         return reply
 
@@ -485,10 +490,8 @@ class StoreClient:
                         start, begin = begin, None
                         exchange = start(self._prompt)
                         if exchange is not None:
-                            begun = self._monotonic()
-                            deadline = begun + self._timeout
+                            deadline = self._monotonic() + self._timeout
                             result = await prompt.finish(exchange, self._timeout)
-                            stats.note_quick(self._monotonic() - begun)
                             if mutation is not None:
                                 mutation.check(result)
                             return result

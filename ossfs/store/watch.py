@@ -30,7 +30,7 @@ SLOW_SECONDS = 10.0
 REPEAT_SECONDS = 60.0
 _TICK_SECONDS = 1.0
 _FORGETTING = 1.1
-"""What a time is raised by for each request that took longer: a tenfold one counts after 25."""
+"""What a time is raised by for each GET that took longer: a tenfold one counts after 25."""
 
 _ANSWERS = (NotFound, Changed, Exists, Invalid, NotAppendable, PositionConflict, TooLarge)
 
@@ -58,14 +58,14 @@ class ClientStats:
         self.bytes_read = 0
         self.bytes_written = 0
         self.quickest = math.inf
-        """Seconds that a small request takes at its best on a connection that is there, nearly: how
-        far away the store is, however busy this machine is just now."""
+        """Seconds until the first buffer of a GET is full, nearly at its best: how far away the
+        store is, however busy this machine may be just now."""
 
     def count_request(self, op: str) -> None:
         self.requests[op] = self.requests.get(op, 0) + 1
 
-    def note_quick(self, seconds: float) -> None:
-        """Note how long a small request took."""
+    def note_first_bytes(self, seconds: float) -> None:
+        """Note how long the first buffer of a GET took; any thread may."""
         self.quickest = min(seconds, self.quickest * _FORGETTING)
 
 

@@ -124,10 +124,10 @@ async def test_all_attempts_share_one_deadline(store, mock_clock, expect_log):
 def test_the_quickest_request_is_forgotten_slowly():
     stats = ClientStats()
     for seconds in (0.02, 0.001, 0.05):
-        stats.note_quick(seconds)
+        stats.note_first_bytes(seconds)
     assert stats.quickest < 0.002
     for _ in range(50):
-        stats.note_quick(0.05)
+        stats.note_first_bytes(0.05)
     assert stats.quickest == 0.05
 
 
