@@ -22,6 +22,8 @@ SECONDS = 10.0
 LIMIT = 1024 * 1024
 """Bytes of output."""
 _PIECE = 65536
+_BURIAL_S = 1.0
+"""A killed program is gone by then, or is left behind."""
 
 
 def words_of(command: str) -> list[str]:
@@ -73,9 +75,10 @@ class Process:
             # Its children too, which may hold the pipe; but of a process waited for nothing is
             # left that its number could mean.
             if process.returncode is None:
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError, PermissionError):  # sudo's are another user's
                     os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                with suppress(subprocess.TimeoutExpired):  # nor does one that the kernel holds end
+                    process.wait(_BURIAL_S)
             assert process.stdout is not None
             process.stdout.close()
         if status < 0:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from ossfs.credentials import Credentials, Source
-from ossfs.runtime.failure import UserError
+from ossfs.runtime.failure import UserError, remedy_of
 
 MARGIN_S = 20 * 60.0
 _SHARE = 0.25
@@ -64,6 +64,12 @@ class Renewed:
             fresh = self._source.fetch()
         except UserError as error:
             log.warning("%s; the keys at hand are kept", error.message)
+            self._put_off()
+            return False
+        except Exception as error:  # noqa: BLE001  whoever renews them serves the mount as well
+            # Not its text, which may quote what the source said.
+            told = remedy_of(error) or f"internal error: {type(error).__name__}"
+            log.error("the keys cannot be fetched: %s; the keys at hand are kept", told)
             self._put_off()
             return False
         if fresh == self._credentials:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -134,6 +137,27 @@ def test_a_program_has_its_time_and_no_more_and_neither_have_its_children(
     begun = time.monotonic()
     message = refusal(Process(program(tmp_path, body), seconds=0.5))
     assert "takes longer than 0.5 s" in message
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_program_that_may_not_be_killed_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = []
+
+    def refuse(group: int, number: int) -> None:  # as for what sudo runs
+        groups.append(group)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    kill = os.killpg
+    monkeypatch.setattr(os, "killpg", refuse)
+    begun = time.monotonic()
+    try:
+        message = refusal(Process(program(tmp_path, "time.sleep(60)"), seconds=0.2))
+    finally:
+        kill(groups[0], signal.SIGKILL)
+    assert "takes longer than 0.2 s" in message
     assert time.monotonic() - begun < 30
 
 

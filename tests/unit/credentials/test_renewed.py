@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,25 @@ def test_a_source_that_fails_is_told_of_asked_again_ever_less_often_and_the_old_
     source.offer("two", HOUR)
     assert provider.refresh() is True
     assert provider.renew_at() == source.now + HOUR - 900
+
+
+def test_a_source_that_fails_in_any_other_way_ends_nothing(
+    expect_log: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect_log("too many open files; permit more: ulimit -n; the keys at hand are kept")
+    source = Scripted(expires=HOUR)
+    provider = renewed(source)
+
+    def fail() -> Credentials:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(source, "fetch", fail)
+    source.now += HOUR - 900
+    assert provider.refresh() is False
+    assert provider.get().key_secret == "one"
+    due = provider.renew_at()
+    assert due is not None
+    assert due > source.now
 
 
 def test_the_same_keys_again_are_no_new_ones_and_asked_for_after_a_while() -> None:
