@@ -163,7 +163,7 @@ def _serve(
     def reread() -> MountOptions:
         asked, keys = again.read()
         if keys is not None:
-            provider.exchange(sources.find(keys, options.bucket, {}, options.store))
+            provider.exchange(sources.find(keys, options.bucket, again.environ, options.store))
         return asked
 
     _logger.info("starting: %s", options)

@@ -1,8 +1,8 @@
 """What a serving process needs to judge its mount's options once more: see SIGHUP.
 
 The command line and environment of `ossfs mount` are gone by then, for they may hold secrets. What
-is kept of them holds no keys, and names files by absolute paths, since the serving process has
-another working directory. A proxy's password stays, which the mount needs all along.
+is kept of them holds no secret of keys, and names files by absolute paths, since the serving
+process has another working directory. A proxy's password stays, which the mount needs all along.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ossfs.config.pai import ARGUMENTS, split_arguments
 from ossfs.config.table import BY_NAME, TABLE, spelled
 from ossfs.config.validate import Host, resolve
 from ossfs.config.values import Kind
-from ossfs.credentials import KeySettings
+from ossfs.credentials import KeySettings, sources
 from ossfs.runtime.failure import UserError
 from ossfs.runtime.logs import SYSLOG
 from ossfs.runtime.paths import absolute
@@ -47,6 +47,7 @@ class Again:
     def of(asked: Arguments, environ: Mapping[str, str], mountpoint: str, *, keyed: bool) -> Again:
         """Keep what may be kept."""
         kept = {option.environment for option in TABLE if option.group is not Group.CREDENTIALS}
+        kept |= sources.ID_NAMES  # whose secret may be in a file
         return Again(
             positional=(*asked.positional[:-1], mountpoint),
             settings=tuple(
@@ -104,6 +105,7 @@ def _secret(setting: Setting) -> bool:
     return (
         option is not None
         and option.group is Group.CREDENTIALS
+        and option.name != "oss_access_key_id"  # no secret, and the secret may be in a file
         and option.kind in (Kind.TEXT, Kind.PATH)
     )
 

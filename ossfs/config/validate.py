@@ -192,6 +192,8 @@ class _Said:
         )
         self._typed = typed.found
         self._under = (filed.found, told.found, preset.found, usual.found)
+        inline = layers.pai is not None and layers.pai.path == INLINE
+        self._read_again = (filed.found,) if inline else (filed.found, told.found)
         words: dict[str, None] = {}
         for word, given in (*preset.kernel, *told.kernel, *filed.kernel, *typed.kernel):
             if given:
@@ -247,10 +249,10 @@ class _Said:
         return typed_id or self._filed_id(), "", ""
 
     def keyed_below(self) -> bool:
-        """Say whether the keys come from a file of options or from PAI's JSON."""
+        """Say whether the keys come from a file of options or from a file of PAI's JSON."""
         if any(self.typed(name) for name in _SOURCES):
             return False
-        below = [name for name in _SOURCES if any(_in(layer, name) for layer in self._under)]
+        below = [name for name in _SOURCES if any(_in(layer, name) for layer in self._read_again)]
         return bool(below) and not (
             below == [_SECRET] and bool(self._environ.get(_ENVIRONMENT_SECRET))
         )

@@ -29,6 +29,8 @@ _OF_S3 = {
     KEY_SECRET: "AWS_SECRET_ACCESS_KEY",
     TOKEN: "AWS_SESSION_TOKEN",
 }
+ID_NAMES = frozenset({KEY_ID, _OF_S3[KEY_ID]})
+"""What an environment calls the ID."""
 
 
 class Given:

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from ossfs.cli import mounts
-from ossfs.config import pai
+from ossfs.config import layers, pai, validate
 from ossfs.config.again import Again
 from ossfs.config.arguments import scan
 from ossfs.config.option import Dialect
+from ossfs.credentials import sources
 from tests.cli.command import Ossfs, serving_processes
 from tests.support.mount import wait_until
+
+HOST = validate.Host(uid=0, gid=0, user_allow_other=True)
 
 
 def hang_up(ossfs: Ossfs) -> str:
@@ -170,6 +173,34 @@ def test_nothing_secret_is_kept_and_paths_are_absolute(
     text = dict(lone.settings)["pai"]
     assert pai.read(text or "")[1] is Dialect.JINDOFUSE  # whose defaults are others
     assert "retry" in repr(kept)
+
+
+@pytest.mark.parametrize("filed", ["", "oss_access_key_id=other\n"])
+def test_an_id_beside_the_secret_of_a_file_is_meant_once_more(tmp_path: Path, filed: str) -> None:
+    conf = tmp_path / "my.conf"
+    conf.write_text(f"{filed}oss_access_key_secret=hunter2\noss_region=cn-hangzhou\n")
+    conf.chmod(0o600)
+    for more, environ in (["--oss_access_key_id=me"], {}), ([], {"OSS_ACCESS_KEY_ID": "me"}):
+        if filed and environ:
+            continue  # there the file's own counts
+        asked = scan(["oss://buck", "/m", "-c", str(conf), *more])
+        found = validate.resolve(asked, environ, HOST, layers.gather(asked.settings))
+        again = Again.of(asked, environ, "/m", keyed=found.keys.from_file)
+        _, keys = again.read()
+        assert keys is not None
+        given = sources.find(keys, "buck", again.environ).fetch()
+        assert (given.key_id, given.key_secret) == ("me", "hunter2")
+
+
+def test_keys_in_a_json_that_is_not_read_again_stay(tmp_path: Path) -> None:
+    conf = tmp_path / "my.conf"
+    conf.write_text("attr_timeout=5\noss_region=cn-hangzhou\n")
+    told = '{"fs.ossfs.args": "-ooss_access_key_id=me -ooss_access_key_secret=hunter2"}'
+    asked = scan(["oss://buck", "/m", "-c", str(conf), "--pai", told])
+    found = validate.resolve(asked, {}, HOST, layers.gather(asked.settings))
+    options, keys = Again.of(asked, {}, "/m", keyed=found.keys.from_file).read()
+    assert options.attr_timeout == 5
+    assert keys is None
 
 
 def test_a_mount_tells_what_it_has_done(ossfs: Ossfs) -> None:
