@@ -134,6 +134,8 @@ class SharedRotatingFile(logging.Handler):
                     older = f"{self.path}.{number - 1}" if number > 1 else self.path
                     with suppress(FileNotFoundError):
                         os.replace(older, f"{self.path}.{number}")
+                if self._files == 1:  # none is put aside
+                    os.unlink(self.path)
             self._open()
         finally:
             os.close(lock)

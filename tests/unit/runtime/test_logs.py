@@ -133,6 +133,16 @@ def test_a_full_file_is_rotated_and_only_so_many_are_kept(
     assert "line 29" in (tmp_path / "ossfs.log").read_text()
 
 
+def test_a_single_file_begins_anew_when_it_is_full(tmp_path: Path) -> None:
+    both = [SharedRotatingFile(str(tmp_path), max_bytes=100, files=1) for _ in range(2)]
+    for number in range(30):
+        both[number % 2].emit(record("line %02d", number))
+    for handler in both:
+        handler.close()
+    assert (tmp_path / "ossfs.log").stat().st_size <= 100
+    assert "line 29" in (tmp_path / "ossfs.log").read_text()
+
+
 def test_two_mounts_share_a_file_without_losing_a_line(tmp_path: Path) -> None:
     both = [SharedRotatingFile(str(tmp_path), max_bytes=500, files=50) for _ in range(2)]
     for number in range(200):
