@@ -6,10 +6,16 @@ no tokens is asked without. https://help.aliyun.com/zh/ecs/user-guide/view-insta
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import socket
+import time
 import urllib.error
 import urllib.request
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from math import inf
+from typing import Any
 from urllib.parse import urlsplit
 
 from ossfs.credentials import Credentials, document
@@ -18,7 +24,7 @@ from ossfs.runtime.failure import in_a_line
 
 ADDRESS = "http://100.100.100.200"
 SECONDS = 4.0
-"""A request's time; there are two, and a mount has 13 s to start."""
+"""A request's time to be answered whole; there are two, and a mount has 13 s to start."""
 LIMIT = 1024 * 1024
 """Bytes of a reply."""
 _TOKEN = "/latest/api/token"
@@ -44,6 +50,34 @@ def address_of(role: str) -> str:
     return role
 
 
+class _Timed(socket.socket):
+    """Gives the whole answer the time that a socket's own limit gives each piece of it."""
+
+    until = inf
+    """By time.monotonic()."""
+
+    def recv_into(self, *arguments: Any) -> int:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        self.settimeout(left)
+        return super().recv_into(*arguments)
+
+
+class _Connection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        plain = self.sock
+        self.sock = _Timed(plain.family, plain.type, plain.proto, plain.detach())
+        self.sock.settimeout(self.timeout)
+        self.sock.until = time.monotonic() + (self.timeout or inf)
+
+
+class _Handler(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_Connection, req)
+
+
 class RamRole:
     """The role's keys, temporary ones that the service renews by itself."""
 
@@ -53,7 +87,7 @@ class RamRole:
         self._seconds = seconds
         self._where = f"ram_role {role}"
         # The service is the machine's own: no proxy leads to it.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Handler)
 
     def check(self) -> tuple[str, ...]:
         return ()

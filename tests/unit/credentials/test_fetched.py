@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -253,6 +253,24 @@ def test_a_role_that_is_not_there_and_a_service_that_is_not(tmp_path: Path) -> N
 
     with serving(Long) as base:
         assert "too long" in refusal(RamRole(f"{base}/role"))
+
+
+def test_a_service_has_its_time_and_no_more_however_often_it_says_something() -> None:
+    class Dripping(Service):
+        def _answer(self, status: int, text: str) -> None:
+            super()._answer(status, "")
+            with suppress(OSError):  # whoever asked has gone
+                for _ in range(200):
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+
+        def send_header(self, keyword: str, value: str) -> None:
+            super().send_header(keyword, "200" if keyword == "Content-Length" else value)
+
+    with serving(Dripping) as base:
+        begun = time.monotonic()
+        assert "does not answer" in refusal(RamRole(f"{base}/role", seconds=0.3))
+        assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize(
