@@ -69,6 +69,7 @@ def mount(ctx: click.Context, words: tuple[str, ...]) -> None:
     layers = preflight.layers_of(asked.settings)
     resolved = validate.resolve(asked, os.environ, validate.Host.here(), layers)
     options = replace(resolved.options, mountpoint=mounts.canonical(resolved.options.mountpoint))
+    preflight.check_directories(options)
     preflight.check_addresses(options.bind_ips)
     given = options.fuse_device_fd
     if given >= 0:

@@ -19,6 +19,7 @@ from ossfs.cli import mounts
 from ossfs.config import layers
 from ossfs.config.arguments import MADE_OF, Setting
 from ossfs.config.layers import Layers
+from ossfs.config.options import MountOptions
 from ossfs.credentials import KeySettings
 from ossfs.runtime.bounded import PATIENCE_S, within
 from ossfs.runtime.failure import ExitStatus, UserError
@@ -123,15 +124,30 @@ def settle_log(directory: str, point: str) -> None:
         where = mounts.canonical(directory)
     except UserError as error:
         raise _no_log(error) from None
-    if f"{where}/".startswith(point.rstrip("/") + "/"):
-        raise UserError(
-            f"log_dir={directory} lies inside the mount point; choose another directory",
-            ExitStatus.USAGE,
-        )
+    _check_outside("log_dir", directory, where, point)
     try:
         within(PATIENCE_S, lambda: prepare_directory(directory))
     except TimeoutError:
         raise _no_log(mounts.hung(directory)) from None
+
+
+def check_directories(options: MountOptions) -> None:
+    """Refuse directories whose links lead into the mount that is to use them.
+
+    Its server would wait for itself. The mount point is canonical.
+    """
+    for option in ("temp_dir", "disk_data_cache_dir"):
+        directory = getattr(options, option)
+        if directory:
+            _check_outside(option, directory, mounts.canonical(directory), options.mountpoint)
+
+
+def _check_outside(option: str, directory: str, where: str, point: str) -> None:
+    if f"{where}/".startswith(point.rstrip("/") + "/"):
+        raise UserError(
+            f"{option}={directory} lies inside the mount point; choose another directory",
+            ExitStatus.USAGE,
+        )
 
 
 def _no_log(error: UserError) -> UserError:

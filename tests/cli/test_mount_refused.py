@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ossfs.cli import main, mount, mounts, preflight
+from ossfs.config import arguments, validate
 from ossfs.runtime.failure import ExitStatus, UserError
 from tests.cli.command import Ossfs, Reply, serving_processes
 from tests.cli.conftest import TwoUsers
@@ -40,6 +42,20 @@ def refused(reply: Reply, status: ExitStatus, *said: str) -> None:
 def test_a_bad_option(ossfs: Ossfs, words: list[str], said: str) -> None:
     (ossfs.directory / "link").symlink_to("mnt")
     refused(ossfs.mount(*words), ExitStatus.USAGE, said)
+
+
+@pytest.mark.parametrize("option", ["temp_dir", "disk_data_cache_dir"])
+def test_a_directory_that_leads_into_the_mount(tmp_path: Path, option: str) -> None:
+    point = tmp_path / "mnt"
+    point.mkdir()
+    (tmp_path / "link").symlink_to("mnt")
+    words = ["oss://buck", str(point), "--oss_region=cn-hangzhou", f"--{option}={tmp_path}/link"]
+    asked = arguments.scan([*words, "--disk_data_cache_size=1G"])
+    options = validate.resolve(asked, {}, validate.Host(0, 0, user_allow_other=True)).options
+    with pytest.raises(UserError, match=f"{option}=.*/link lies inside the mount point") as told:
+        preflight.check_directories(options)
+    assert told.value.status is ExitStatus.USAGE
+    preflight.check_directories(replace(options, mountpoint=f"{tmp_path}/other"))
 
 
 def test_no_endpoint(ossfs: Ossfs) -> None:
