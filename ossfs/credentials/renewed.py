@@ -78,7 +78,12 @@ class Renewed:
             else:
                 self._put_off()
             return False
+        failures = self._failures
         self._take(fresh)
+        if self._renew_at is not None and self._renew_at <= self._wall():
+            # Over on arrival, as where this clock is ahead: no reason to ask all the time.
+            self._failures = failures
+            self._put_off()
         return True
 
     def renew_at(self) -> float | None:

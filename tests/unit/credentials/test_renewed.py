@@ -107,6 +107,21 @@ def test_a_source_that_fails_is_told_of_asked_again_ever_less_often_and_the_old_
     assert provider.renew_at() == source.now + HOUR - 900
 
 
+def test_new_keys_that_are_over_on_arrival_are_not_asked_for_all_the_time() -> None:
+    source = Scripted(expires=-5.0)
+    provider = renewed(source)
+    waits = []
+    for number in range(8):
+        source.offer(f"keys {number}", -5.0)
+        assert provider.refresh() is True
+        due = provider.renew_at()
+        assert due is not None
+        waits.append(due - source.now)
+        source.now = due
+    assert 7.5 <= waits[0] <= 15
+    assert 150 <= waits[-1] <= 300
+
+
 def test_a_source_that_fails_in_any_other_way_ends_nothing(
     expect_log: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
