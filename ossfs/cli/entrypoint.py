@@ -99,11 +99,15 @@ def _mount(each: Wanted) -> list[int]:
     command = [sys.executable, "-P", "-m", "ossfs", "mount", *_option_words(each)]
     command += ["--", *filter(None, [each.source]), each.point]
     process = subprocess.Popen(command, preexec_fn=_hear_again)
+    asked = None
     # An impatient SIGTERM meanwhile is for the mount: it then ends and says so by its status.
     while (status := process.poll()) is None:
         number = signal.sigtimedwait(_HEARD, 1.0)
         if number is not None and number.si_signo in (signal.SIGTERM, signal.SIGINT):
             process.terminate()
+            asked = number.si_signo
+    if asked is not None:
+        os.kill(os.getpid(), asked)  # the mount was there already: it is for whoever comes next
     if status:
         # Its own line has said why.
         raise SystemExit(_status_of(status))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ossfs.cli import entrypoint
 from ossfs.cli.entrypoint import Wanted, wanted
 from ossfs.runtime.failure import ExitStatus, UserError
 from tests.cli.command import Ossfs, Reply, serving_processes
@@ -52,6 +53,33 @@ def test_what_was_written_is_in_the_bucket_when_the_container_ends(ossfs: Ossfs)
     bucket = ossfs.emulator.oss2_bucket()
     assert bucket.head_object("drained").content_length == 30_000_000
     bucket.delete_object("drained")
+
+
+def test_a_signal_that_comes_when_the_mount_is_up_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mounting:
+        """`ossfs mount` in its last steps, in which it lets nothing interrupt it."""
+
+        def __init__(self, *_words: object, **_how: object) -> None:
+            self.asked = False
+
+        def poll(self) -> int | None:
+            return 0 if self.asked else None
+
+        def terminate(self) -> None:
+            self.asked = True
+
+    monkeypatch.setattr(subprocess, "Popen", Mounting)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        entrypoint._mount(Wanted("oss://buck", str(tmp_path), ""))
+        heard = signal.sigtimedwait({signal.SIGTERM}, 0)
+    finally:
+        signal.sigtimedwait({signal.SIGTERM}, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    assert heard is not None
 
 
 def test_signals_reach_the_command_and_orphans_are_buried(ossfs: Ossfs) -> None:
