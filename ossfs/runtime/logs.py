@@ -32,6 +32,8 @@ SYSLOG = "syslog"
 """Instead of a directory."""
 STDOUT = "/dev/stdout"
 SYSLOG_SOCKET = "/dev/log"
+_SYSTEM_PATIENCE_S = 0.2
+"""For a system's log whose queue is full, twice a line; a mount must not wait for a hung one."""
 FILES = 8
 """Kept in all, the current one included (ossfs 2.0: log_file_max_size, log_file_max_count)."""
 
@@ -201,9 +203,21 @@ def _system_log() -> logging.Handler:
             f"log_dir=syslog: there is no system log at {SYSLOG_SOCKET}; choose a directory",
             ExitStatus.USAGE,
         )
-    handler = logging.handlers.SysLogHandler(SYSLOG_SOCKET)
+    handler = _SystemLog(SYSLOG_SOCKET)
     handler.ident = "ossfs: "
     return handler
+
+
+class _SystemLog(logging.handlers.SysLogHandler):
+    """Waits a moment for a system's log that does not read, then does without the line."""
+
+    def _connect_unixsocket(self, address: str) -> None:
+        # typeshed knows neither this nor the socket.
+        super()._connect_unixsocket(address)  # type: ignore[misc]
+        self.socket.settimeout(_SYSTEM_PATIENCE_S)  # type: ignore[attr-defined]
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass  # on standard error, which nobody reads here, it would pile up
 
 
 def path_in(directory: str) -> str:

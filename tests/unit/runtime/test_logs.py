@@ -6,7 +6,9 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,27 @@ def test_a_full_file_is_rotated_and_only_so_many_are_kept(
     assert names == ["ossfs.log", "ossfs.log.1", "ossfs.log.2"]
     assert all((tmp_path / name).stat().st_size <= 100 for name in names)
     assert "line 29" in (tmp_path / "ossfs.log").read_text()
+
+
+def test_a_systems_log_that_does_not_read_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
+        system.bind(str(tmp_path / "log"))
+        monkeypatch.setattr(logs, "SYSLOG_SOCKET", str(tmp_path / "log"))
+        handler = logs._system_log()
+        filling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with filling, suppress(BlockingIOError):
+            filling.setblocking(False)
+            while True:
+                filling.sendto(b"x", str(tmp_path / "log"))
+        telling = threading.Thread(target=handler.emit, args=(record("hello"),), daemon=True)
+        telling.start()
+        telling.join(10)
+        held_up = telling.is_alive()
+    telling.join(10)
+    handler.close()
+    assert not held_up
 
 
 def test_a_single_file_begins_anew_when_it_is_full(tmp_path: Path) -> None:
