@@ -63,13 +63,13 @@ def spare_address_space() -> None:
 def _groups(proc: Path, root: Path) -> Iterator[Path]:
     """Yield the limit file of each of our groups, ours first."""
     paths: dict[str, str] = {}
-    for line in (proc / "cgroup").read_text().splitlines():
+    for line in _lines(proc / "cgroup"):
         _, controllers, path = line.split(":", 2)
         if not controllers:
             paths["cgroup2"] = path
         elif "memory" in controllers.split(","):
             paths["cgroup"] = path
-    for line in (proc / "mountinfo").read_text().splitlines():
+    for line in _lines(proc / "mountinfo"):
         mount, _, rest = line.partition(" - ")
         kind, _, options = rest.split(" ", 2)
         if kind not in paths or (kind == "cgroup" and "memory" not in options.split(",")):
@@ -85,6 +85,11 @@ def _groups(proc: Path, root: Path) -> Iterator[Path]:
             if group == base:
                 break
             group = group.parent
+
+
+def _lines(path: Path) -> list[str]:
+    # Not splitlines(), and by any bytes: somebody's mount point may have what no text has.
+    return os.fsdecode(path.read_bytes()).rstrip("\n").split("\n")
 
 
 def _within(path: str, top: str) -> bool:

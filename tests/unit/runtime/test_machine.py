@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ class Host:
     @property
     def limit(self) -> int | None:
         (self.proc / "cgroup").write_text("\n".join(self._cgroup) + "\n")
-        (self.proc / "mountinfo").write_text("\n".join(self._mounts) + "\n")
+        (self.proc / "mountinfo").write_bytes(os.fsencode("\n".join(self._mounts) + "\n"))
         return cgroup_limit(self.proc, self.root)
 
 
@@ -57,6 +58,14 @@ def test_a_group_of_ones_own(host: Host) -> None:
     host.v2("/system.slice/ossfs.service")
     host.set("system.slice/ossfs.service/memory.max", 512 * MIB)
     host.set("system.slice/memory.max", "max")
+    assert host.limit == 512 * MIB
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\x85b", "a\rb"])
+def test_a_mount_point_of_somebody_with_any_name_hides_no_limit(host: Host, name: str) -> None:
+    host._mounts.insert(0, f"29 21 0:25 / /srv/{name} rw - ext4 /dev/vdb rw")
+    host.v2("/system.slice/ossfs.service")
+    host.set("system.slice/ossfs.service/memory.max", 512 * MIB)
     assert host.limit == 512 * MIB
 
 
