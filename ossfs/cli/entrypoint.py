@@ -15,6 +15,7 @@ for that: a SIGKILL is the end of it). Started by `cmd/container-entrypoint`.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -26,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from ossfs.cli import mounts
+from ossfs.cli import handover, mounts
 from ossfs.cli.terminal import complain, say
 from ossfs.runtime.failure import ExitStatus, UserError
 from ossfs.runtime.paths import absolute
@@ -39,6 +40,11 @@ _HEARD = {
 """All but the last go on to the command."""
 _FROM_TERMINAL = 128
 """SI_KERNEL: Ctrl-C and the like, which all processes of the foreground get."""
+_MOUNT = """\
+import json, sys
+from ossfs.cli import handover, main
+main.main(json.loads(handover.read_all(int(sys.argv[1]))))
+"""
 _LOOK_S = 60.0
 """Between two lines that say what is still waited for."""
 
@@ -96,9 +102,17 @@ def main(words: Sequence[str]) -> int:
 def _mount(each: Wanted) -> list[int]:
     """Mount, and return who serves the mount; SystemExit when it does not come up."""
     _make_directory(each.point)
-    command = [sys.executable, "-P", "-m", "ossfs", "mount", *_option_words(each)]
-    command += ["--", *filter(None, [each.source]), each.point]
-    process = subprocess.Popen(command, preexec_fn=_hear_again)
+    words = ["mount", *_option_words(each), "--", *filter(None, [each.source]), each.point]
+    # Others can read a command line; the options are from an environment, which they cannot.
+    told = handover.open_anonymous("ossfs-words", json.dumps(words).encode())
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _MOUNT, str(told)],
+            pass_fds=[told],
+            preexec_fn=_hear_again,
+        )
+    finally:
+        os.close(told)
     asked = None
     # An impatient SIGTERM meanwhile is for the mount: it then ends and says so by its status.
     while (status := process.poll()) is None:

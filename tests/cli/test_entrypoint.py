@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,23 @@ def test_what_was_written_is_in_the_bucket_when_the_container_ends(ossfs: Ossfs)
     bucket = ossfs.emulator.oss2_bucket()
     assert bucket.head_object("drained").content_length == 30_000_000
     bucket.delete_object("drained")
+
+
+def test_options_are_on_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    popen = subprocess.Popen
+
+    def noting(words: list[str], **how: Any) -> subprocess.Popen[bytes]:
+        started.append(words)
+        return popen(words, **how)
+
+    monkeypatch.setattr(subprocess, "Popen", noting)
+    options = "oss_access_key_secret=hunter2,attr_timeout=-1"
+    with pytest.raises(SystemExit) as ended:
+        entrypoint._mount(Wanted("oss://buck", str(tmp_path), options))
+    assert ended.value.code == ExitStatus.USAGE
+    assert len(started) == 1
+    assert "hunter2" not in " ".join(started[0])
 
 
 def test_a_signal_that_comes_when_the_mount_is_up_is_not_lost(
