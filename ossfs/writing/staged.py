@@ -407,7 +407,7 @@ class StagedWriter:
         )
         present, dirty = Extents(content["present"]), Extents(content["dirty"])
         size, kept = int(content["size"]), int(content["kept"])
-        descriptor = os.open(stage, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(stage, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         there = Stage(descriptor, stage, staging.admit, present)
         writer = cls(writing, staging, target, base, lambda _version: None, stage=there)
         writer._dirty_ranges = dirty

@@ -5,7 +5,8 @@ stage is a file `stage-ossfs-N`; a record `stage-ossfs-N.json` beside it says th
 stage has been acknowledged to a program but is not in the bucket yet. A stage has its name from
 the beginning, because not every file system can give a nameless file one later. Stages without a
 record are of no use to anybody after a crash and are removed at the next start; those with one are
-what recovery works on (see writing.recovery). Nothing else in the directory is touched.
+what recovery works on (see writing.recovery). Nothing else in the directory is touched, and what
+another user has put there is neither believed nor written to: the directory may be /var/tmp.
 
 A record is written to another name, made durable, and renamed, so there is a whole one or none.
 On the trio loop, but for `keep` and `forget`, which wait for the disk and whose caller runs them in
@@ -19,8 +20,10 @@ import json
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,14 +114,14 @@ class Staging:
         recorded = {number for number, suffix in found.values() if suffix == ".json"}
         for path, (number, suffix) in found.items():
             self._number = max(self._number, number)
-            if suffix == ".new" or (not suffix and number not in recorded):
+            if (suffix == ".new" or (not suffix and number not in recorded)) and _is_own(path):
                 path.unlink()
 
     def _found(self) -> Iterator[tuple[Path, tuple[int, str]]]:
         """Yield our files with their numbers and suffixes."""
         for path in Path(self.directory).iterdir():
             match = _OURS.fullmatch(path.name)
-            if match is not None and path.is_file():
+            if match is not None:
                 yield path, (int(match[1]), match[2])
 
     def close(self) -> None:
@@ -160,6 +163,8 @@ class Staging:
         """Make the record of a stage durable, instead of one there may be. Blocks for the disk."""
         text = json.dumps({**content, "bucket": self.bucket}, sort_keys=True)
         new = f"{stage}.new"
+        with suppress(FileNotFoundError):
+            os.unlink(new)
         with open(new, "w", opener=_private) as file:
             json.dump({"crc32": crc32(text.encode()), "record": text}, file)
             file.flush()
@@ -196,6 +201,9 @@ class Staging:
         )
         for _, path in reversed(numbered):
             stage = str(path.with_suffix(""))
+            if not _is_own(path) or (os.path.lexists(stage) and not _is_own(Path(stage))):
+                log.error("%s is left alone: it is not this user's own file", stage)
+                continue
             try:
                 outer = json.loads(path.read_text())
                 text = outer["record"]
@@ -243,7 +251,16 @@ class Staging:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    return os.open(path, flags | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _is_own(path: Path) -> bool:
+    """Say whether a regular file is ours alone, under this name alone."""
+    try:
+        state = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and state.st_nlink == 1
 
 
 def _file_system(directory: str) -> str:

@@ -87,6 +87,51 @@ def test_an_object_that_somebody_changed_since_is_left_alone_and_the_bytes_are_k
     run(main)
 
 
+@pytest.mark.parametrize("planted", ["both", "a record", "a link", "a hard link"])
+def test_what_another_user_has_put_there_is_left_alone(tmp_path: Path, planted: str) -> None:
+    async def main() -> None:
+        directory = tmp_path / "stages"
+        directory.mkdir()
+        async with stage(directory) as made:
+            await acknowledged(made)
+            (record,) = directory.glob("*.json")
+            staged = record.with_suffix("")
+            secret = tmp_path / "secret"
+            if planted == "a link":
+                staged.rename(secret)
+                staged.symlink_to(secret)
+            elif planted == "a hard link":
+                os.link(staged, secret)
+            else:
+                os.chown(record, 65534, 65534)
+            if planted == "both":
+                os.chown(staged, 65534, 65534)
+            next_life(made, directory)
+            with overheard() as said:
+                assert await recover(made.staging, made.writing) == Recovered()
+            assert made.content() is None
+            assert any("not this user's own file" in line for line in said)
+            assert record.exists()
+            assert staged.exists()
+
+    run(main)
+
+
+def test_a_record_is_written_through_no_link(tmp_path: Path) -> None:
+    async def main() -> None:
+        directory = tmp_path / "stages"
+        directory.mkdir()
+        victim = tmp_path / "victim"
+        victim.write_text("precious")
+        async with stage(directory) as made:
+            (directory / "stage-ossfs-1.new").symlink_to(victim)
+            await acknowledged(made)
+            assert (directory / "stage-ossfs-1.json").exists()
+        assert victim.read_text() == "precious"
+
+    run(main)
+
+
 def test_a_file_that_is_in_the_bucket_already_is_done(tmp_path: Path) -> None:
     async def main() -> None:
         async with stage(tmp_path) as made:
