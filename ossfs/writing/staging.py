@@ -263,16 +263,17 @@ def _is_own(path: Path) -> bool:
     return stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and state.st_nlink == 1
 
 
-def _file_system(directory: str) -> str:
+def _file_system(directory: str, mountinfo: str = "/proc/self/mountinfo") -> str:
     """Return the type of the file system a directory lies in, empty where that is not told."""
     device = os.stat(directory).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        # Bytes: somebody's mount point may have what no text has.
+        lines = Path(mountinfo).read_bytes().split(b"\n")
     except OSError:
         return ""
     for line in lines:
-        fields, _, rest = line.partition(" - ")
-        if fields.split()[2] == wanted:
-            return rest.split()[0]
+        fields, _, rest = line.partition(b" - ")
+        if fields.split(b" ")[2:3] == [wanted.encode()]:
+            return rest.split(b" ")[0].decode()
     return ""

@@ -117,6 +117,18 @@ def test_what_another_user_has_put_there_is_left_alone(tmp_path: Path, planted: 
     run(main)
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\xc2\x85b", b"a\rb"])
+def test_a_mount_point_of_somebody_may_have_any_name(tmp_path: Path, name: bytes) -> None:
+    device = os.stat(tmp_path).st_dev
+    place = f"{os.major(device)}:{os.minor(device)}".encode()
+    told = tmp_path / "mountinfo"
+    told.write_bytes(
+        b"29 21 0:25 / /srv/%s rw - ext4 /dev/vdb rw\n" % name
+        + b"30 21 %s / / rw - tmpfs tmpfs rw\n" % place
+    )
+    assert staging_module._file_system(str(tmp_path), str(told)) == "tmpfs"
+
+
 def test_a_record_is_written_through_no_link(tmp_path: Path) -> None:
     async def main() -> None:
         directory = tmp_path / "stages"
