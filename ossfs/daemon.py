@@ -212,8 +212,9 @@ class _Daemon:
         )
         notifier = Notifier(self._metrics)
         try:
-            async with trio.open_nursery() as nursery:
-                filesystem = self._build(client, notifier, nursery)
+            # What is to be saved is sent by tasks that outlive any other that fails.
+            async with trio.open_nursery() as saving, trio.open_nursery() as nursery:
+                filesystem = self._build(client, notifier, nursery, saving)
                 disconnected = False
                 presentation = policies.presentation_of(options, list_nodes=self._list_nodes)
                 operations = Operations(
@@ -248,6 +249,7 @@ class _Daemon:
                     finally:
                         self._session.close()
                         nursery.cancel_scope.cancel()
+                        saving.cancel_scope.cancel()
         finally:
             notifier.close()  # where nothing was mounted
             if self._disk is not None:
@@ -273,7 +275,11 @@ class _Daemon:
             raise UserError(_FORSAKEN)
 
     def _build(
-        self, client: StoreClient, notifier: Notifier, nursery: trio.Nursery
+        self,
+        client: StoreClient,
+        notifier: Notifier,
+        nursery: trio.Nursery,
+        saving: trio.Nursery,
     ) -> WritableFileSystem:
         options = self._options
         clock = SystemClock()
@@ -291,7 +297,7 @@ class _Daemon:
             concurrency=options.upload_concurrency,
             copy_concurrency=options.upload_copy_concurrency,
         )
-        self._writing = Writing(client, memory, writing_limits, nursery, clock.monotonic)
+        self._writing = Writing(client, memory, writing_limits, saving, clock.monotonic)
         modes = Modes(
             self._writing,
             self._staging,
