@@ -53,7 +53,7 @@ def read(told: str) -> tuple[ConfigFile, Dialect]:
     where = path or INLINE
     try:
         fields = json.loads(told)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _refused(f"{path or 'what is given'} is no JSON") from None
     if not isinstance(fields, dict):
         raise _refused(f"{path or 'what is given'} is no JSON object")

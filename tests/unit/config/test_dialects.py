@@ -342,6 +342,7 @@ def test_the_command_line_wins_over_pai_over_a_preset() -> None:
     ("words", "reason"),
     [
         (["--pai", "{"], "no JSON"),
+        (["--pai", '{"a": ' + "[" * 100_000], "no JSON"),
         (["--pai", "[]"], "pai: "),
         (["--pai", "/no/such/file"], "/no/such/file"),
         (["--pai", '{"mountType":"nas"}'], "mountType nas is not served"),
