@@ -1,9 +1,10 @@
 """`ossfs umount`: take the mount away and wait until its serving process is gone.
 
-When this command returns with status 0 everything has been written and the process has ended,
-so the next command may mount there again or shut the machine down. It never looks into the mount
-itself, which may hang or be closed to this user; and it waits for no process but the one that
-serves this very mount.
+When this command returns with status 0 the process has written what it could and has ended, so the
+next command may mount there again or shut the machine down. (No close() has returned 0 for what
+could not be written, unless `sync_upload` is off; the mount's log names it.) It never looks into
+the mount itself, which may hang or be closed to this user; and it waits for no process but the one
+that serves this very mount.
 """
 
 from __future__ import annotations
