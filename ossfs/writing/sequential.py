@@ -252,11 +252,7 @@ class SequentialWriter:
     async def still(self) -> AsyncIterator[None]:
         async with self._lock:
             await self._complete()
-            self._settling = True
-            try:
-                yield
-            finally:
-                self._settled()
+            yield  # what is only kept may go meanwhile: a directory's rename can take hours
 
     async def _complete(self) -> None:
         self._check()
@@ -276,11 +272,8 @@ class SequentialWriter:
             self._fail(FileSystemError(errno.EIO))
             raise
         finally:
-            self._settled()
-
-    def _settled(self) -> None:
-        self._settling = False
-        self._memory.nudge()  # who waits for memory may have been refused by shed() meanwhile
+            self._settling = False
+            self._memory.nudge()  # who waits for memory may have been refused by shed() meanwhile
 
     async def _made(self) -> PutReply:
         """Make the object."""

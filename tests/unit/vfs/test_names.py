@@ -1031,3 +1031,35 @@ def test_removed_files_that_are_open_leave_memory_for_those_who_read() -> None:
             assert made.source.kept == made.budget.used == 0
 
     run(main)
+
+
+def test_a_rename_that_takes_long_keeps_no_memory_from_those_who_write() -> None:
+    async def main() -> None:
+        async with core(memory=64 * MIB, quota=4 * MIB) as made:
+            made.put(b"d/old", b"old")
+            directory = await made.walk(b"d")
+            handles = []
+            for number in range(4):
+                _, handle = await made.fs.create(directory.number, b"%d" % number, W)
+                assert await made.fs.write(handle, 0, noise(MIB)) == MIB
+                handles.append(handle)
+            _, other = await made.fs.create(ROOT, b"other", W)
+            async with trio.open_nursery() as nursery:
+                copy = late(made, "copy")
+                renaming = start(nursery, made.fs.rename, ROOT, b"d", ROOT, b"e", 0)
+                await copy.here()
+                with trio.fail_after(1):
+                    assert await made.fs.write(other, 0, noise(MIB)) == MIB
+                copy.go()
+                await renaming.done.wait()
+                assert not renaming.errno
+            for handle in handles:
+                assert await made.fs.write(handle, MIB, b"more") == 4
+            for handle in (*handles, other):
+                await finish(made, handle)
+            assert made.stored(b"other") == noise(MIB)
+            for number in range(4):
+                assert made.stored(b"e/%d" % number) == noise(MIB) + b"more"
+            await nothing_left(made)
+
+    run(main)

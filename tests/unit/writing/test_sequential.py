@@ -827,7 +827,9 @@ def test_a_rename_waits_until_all_is_there_and_goes_on_under_the_other_name() ->
                     made.bucket.delete(KEY, deadline=0)
                     writer.target.key = b"other"
                     writer.base = made.version(b"other")
-                    assert writer.shed() == writer.drop_kept() == 0
+                    kept = made.memory.used
+                    assert writer.shed() == kept, "nobody waits for a rename's end to get memory"
+                    assert made.memory.used == writer.drop_kept() == 0
                 await writer.write(None, b"more")
                 await writer.complete()
                 assert made.content(b"other") == noise(size) + b"more"
