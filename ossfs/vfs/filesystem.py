@@ -515,7 +515,14 @@ class FileSystem:
                 position = number + 2
                 inode = adopt(directory, named.name, named.entry, page.asked, deadline)
                 if inode is None:
-                    inode = await self._there_now(directory, named.name)
+                    try:
+                        inode = await self._there_now(directory, named.name)
+                    except (FileSystemError, StoreError):
+                        if emitted:
+                            # With an error the kernel would get none of the names that are counted
+                            # as looked up by now. It comes again for this one, which tells then.
+                            return
+                        raise
                 if inode is None:
                     continue
                 if not emit(named.name, inode, position):

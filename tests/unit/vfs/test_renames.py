@@ -80,6 +80,36 @@ def test_a_page_that_was_asked_for_before_a_removal_brings_nothing_back() -> Non
     run(main)
 
 
+def test_a_name_that_cannot_be_asked_for_takes_none_of_those_before_it_along() -> None:
+    async def main() -> None:
+        async with core() as made:
+            for key in (b"a", b"b", b"c"):
+                made.put(key, key)
+            handle = made.fs.open_directory(ROOT)
+            await made.fs.read_directory(handle, 0, lambda name, _inode, _at: name in (b".", b".."))
+            await made.fs.lookup(ROOT, b"b")
+            await made.fs.unlink(ROOT, b"b")  # the page that is here shows it still
+            made.store.add(Rule("head", Raise(Denied("by plan", status=403)), times=None))
+            seen: list[tuple[bytes, int]] = []
+
+            def emit(name: bytes, _inode: object, cookie: int) -> bool:
+                seen.append((name, cookie))
+                return True
+
+            with overheard():
+                await made.fs.read_directory(handle, 2, emit)  # an error would give the kernel none
+                assert seen == [(b"a", 3)]
+                with pytest.raises(Denied):
+                    await made.fs.read_directory(handle, 3, emit)
+            assert seen == [(b"a", 3)]
+            made.store.heal()
+            assert [name for name, _, _ in await made.listing(ROOT, handle, 3)] == [b"c"]
+            made.fs.close_directory(handle)
+            assert made.fs.inodes.root.children[b"a"].lookups == 1
+
+    run(main)
+
+
 def test_files_that_are_being_written_are_listed_once_each() -> None:
     async def main() -> None:
         async with core(page=2) as made:
