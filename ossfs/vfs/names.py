@@ -275,6 +275,7 @@ class WritableFileSystem(WritableFiles):
                     raise FileSystemError(errno.EEXIST) from None
                 raise
             self._changes.note(parent, name)
+            self._absences.discard(new)  # even if the old name cannot be deleted
             if target is not None:
                 self._detach(target)
             etag = source.etag if isinstance(source, Symlink) else reply.etag
@@ -337,6 +338,7 @@ class WritableFileSystem(WritableFiles):
                 log.error("renaming %r to %r failed: %s", old, new, error)
                 self._doubt(source)
                 self._changes.note(parent, name)
+                self._absences.clear()  # some of what was missing at the new names is there by now
                 self._shared.clear()
                 raise error.reason from None
             if not moved_all.moved:  # emptied elsewhere meanwhile

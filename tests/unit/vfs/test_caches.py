@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 
+import pytest
 import trio
 
+from ossfs.store.errors import Denied
+from ossfs.store.plan import Raise, Rule
 from ossfs.tree.inodes import ROOT
 from ossfs.vfs.files import WritePolicy
 from ossfs.vfs.filesystem import Policy
 from tests.support.core import core, run
-from tests.unit.vfs.support import late, refusal, start
+from tests.unit.vfs.support import exists, late, refusal, start
+from tests.unit.writing.support import overheard
 
 ABSENT = Policy(attr_timeout=60, absence_timeout=30, kernel_absence=True)
 CLOSE_TO_OPEN = Policy(attr_timeout=60, close_to_open=True)
@@ -56,6 +60,24 @@ def test_what_is_made_here_was_never_absent_and_what_is_there_is_not_overwritten
             await made.fs.flush(handle)
             await made.fs.release(handle)
             assert (await made.fs.lookup(ROOT, b"new")).size == len(b"of another")
+
+    run(main)
+
+
+@pytest.mark.parametrize(("old", "op"), [(b"f", "delete"), (b"d", "delete_many")])
+def test_what_a_rename_that_failed_has_copied_is_not_missing(old: bytes, op: str) -> None:
+    async def main() -> None:
+        policy = Policy(attr_timeout=0, absence_timeout=100)
+        async with core(policy=policy) as made:
+            made.put(b"f", b"file")
+            made.put(b"d/x", b"file")
+            await made.walk(old)
+            assert not await exists(made, b"new")
+            made.store.add(Rule(op, Raise(Denied("by plan", status=403))))
+            with overheard():
+                assert await refusal(made.fs.rename(ROOT, old, ROOT, b"new", 0)) == errno.EACCES
+            assert made.stored({b"f": b"new", b"d": b"new/x"}[old]) == b"file"
+            assert await exists(made, b"new")
 
     run(main)
 
