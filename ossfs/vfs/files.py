@@ -112,7 +112,7 @@ class WritableFiles(FileSystem):
             if there is None:
                 return self._new_file(directory, name, flags, direct=direct)
         if flags & os.O_EXCL:
-            raise FileSystemError(errno.EEXIST)
+            raise self._exists(there)
         handle = await self.open_for(there.number, flags, direct=direct)
         self.inodes.looked_up(there)
         return there, handle
@@ -547,6 +547,11 @@ class WritableFiles(FileSystem):
         if child is None and not sure and not self._policy.kernel_absence:
             return None  # the kernel has just looked it up
         return await self._there_now(parent, name)
+
+    def _exists(self, inode: Inode) -> FileSystemError:
+        """Return EEXIST; an inode that the kernel does not look up after it is not kept."""
+        self._unclaimed.add(inode)
+        return FileSystemError(errno.EEXIST)
 
     def _check_name(self, parent: Directory, name: bytes) -> None:
         if len(name) > NAME_MAX or len(parent.key) + len(name) > KEY_MAX:

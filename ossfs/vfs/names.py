@@ -54,8 +54,8 @@ class WritableFileSystem(WritableFiles):
         directory = self._directory(parent)
         async with self._moves.change(directory):
             self._check_name(directory, name)
-            if await self._there(directory, name) is not None:
-                raise FileSystemError(errno.EEXIST)
+            if (there := await self._there(directory, name)) is not None:
+                raise self._exists(there)
             await self._mark(directory.key + name + b"/", new=True)
             made = self._adopt_directory(
                 directory, name, self._clock.monotonic() + self._policy.attr_timeout
@@ -182,8 +182,8 @@ class WritableFileSystem(WritableFiles):
         async with self._moves.change(directory):
             self._check_name(directory, name)
             target = resolved(directory.key, self.inodes.root.key, path)
-            if await self._there(directory, name) is not None:
-                raise FileSystemError(errno.EEXIST)
+            if (there := await self._there(directory, name)) is not None:
+                raise self._exists(there)
             await self._client.put_symlink(directory.key + name, target)
             self._changes.note(directory, name)
             asked = self._asked()
@@ -235,7 +235,7 @@ class WritableFileSystem(WritableFiles):
         if target is source:
             return
         if target is not None and flags & NOREPLACE:
-            raise FileSystemError(errno.EEXIST)
+            raise self._exists(target)
         if isinstance(source, Directory):
             await self._rename_directory(source, target_parent, new_name, target)
         else:

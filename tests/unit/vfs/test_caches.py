@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from ossfs.store.plan import Raise, Rule
 from ossfs.tree.inodes import ROOT
 from ossfs.vfs.files import WritePolicy
 from ossfs.vfs.filesystem import Policy
+from ossfs.vfs.names import NOREPLACE
 from tests.support.core import core, run
 from tests.unit.vfs.support import exists, late, refusal, start
 from tests.unit.writing.support import overheard
@@ -78,6 +80,28 @@ def test_what_a_rename_that_failed_has_copied_is_not_missing(old: bytes, op: str
                 assert await refusal(made.fs.rename(ROOT, old, ROOT, b"new", 0)) == errno.EACCES
             assert made.stored({b"f": b"new", b"d": b"new/x"}[old]) == b"file"
             assert await exists(made, b"new")
+
+    run(main)
+
+
+def test_names_that_are_found_to_be_taken_stay_no_longer_than_the_kernel_knows_them() -> None:
+    async def main() -> None:
+        async with core(policy=replace(ABSENT, links=True)) as made:
+            made.put(b"f", b"file")
+            for name in (b"excl", b"mkdir", b"symlink", b"rename"):
+                assert not await exists(made, name)
+                made.put(name, b"by another")
+            await made.walk(b"f")
+            excl = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            for call in (
+                made.fs.create(ROOT, b"excl", excl),
+                made.fs.mkdir(ROOT, b"mkdir"),
+                made.fs.symlink(ROOT, b"symlink", b"f"),
+                made.fs.rename(ROOT, b"f", ROOT, b"rename", NOREPLACE),
+            ):
+                assert await refusal(call) == errno.EEXIST
+            made.fs.sweep()
+            assert [inode.name for inode in made.fs.inodes] == [b"", b"f"]
 
     run(main)
 
