@@ -6,7 +6,8 @@ takes an answer's word for a name asks here first.
 
 On the trio loop, nothing awaits. Changes are numbered, for a clock may not tick between two. One
 is kept for as long as an answer older than it can still come, which the file system tells by
-`forget_until`.
+`forget_until`; MOST of them at most, for a page of a directory that somebody keeps open can come
+after any time. Beyond that any answer that may be older than one that was forgotten is doubted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ossfs.tree.inodes import Directory
+
+MOST = 100_000
+"""Changes that are kept: some 24 MB."""
 
 
 class Asked(NamedTuple):
@@ -35,6 +39,8 @@ class LocalChanges:
         self._changed: dict[tuple[int, bytes], int] = {}
         self.last = 0
         """Number of the last change."""
+        self._lost = 0
+        """Number of the last one that was forgotten for want of room."""
 
     def __bool__(self) -> bool:
         return bool(self._changed)
@@ -45,11 +51,13 @@ class LocalChanges:
         self._changed.pop((parent.number, name), None)
         self.last += 1
         self._changed[(parent.number, name)] = self.last
+        if len(self._changed) > MOST:
+            self._lost = self._changed.pop(next(iter(self._changed)))
         self._told(parent, name)
 
     def since(self, parent: Directory, name: bytes, asked: Asked) -> bool:
         """Say whether an answer asked for then may be older than our own last change."""
-        return self._changed.get((parent.number, name), 0) > asked.change
+        return self._changed.get((parent.number, name), self._lost) > asked.change
 
     def forget_until(self, change: int) -> None:
         """Drop the changes up to that one: every answer asked for before them has come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,26 @@ def test_what_no_answer_on_its_way_can_contradict_is_forgotten() -> None:
     changes.forget_until(changes.last)
     assert not changes
     assert changes.last == 4, "numbers go on"
+
+
+def test_no_more_than_so_many_are_kept_and_beyond_them_old_answers_are_doubted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ossfs.tree.changes.MOST", 3)
+    root, _ = directories()
+    changes = LocalChanges(lambda _parent, _name: None)
+    start = Asked(0, 0.0)
+    for number in range(5):
+        changes.note(root, b"%d" % number)
+    assert len(changes._changed) == 3
+    assert all(changes.since(root, b"%d" % number, start) for number in range(5))
+    assert changes.since(root, b"other", start), "it may be one of those forgotten"
+    later = Asked(2, 0.0)
+    assert not changes.since(root, b"1", later)
+    assert not changes.since(root, b"other", later)
+    assert changes.since(root, b"2", later)
+    changes.forget_until(changes.last)
+    assert not changes.since(root, b"4", Asked(changes.last, 0.0))
 
 
 def test_of_two_askings_the_earlier_one_is_the_lesser_whatever_the_clock_says() -> None:
