@@ -319,12 +319,13 @@ class Operations(pyfuse3.Operations):
         def emit(name: bytes, inode: Inode, cookie: int) -> bool:
             nonlocal filled, deadline
             kind = type(inode)
-            if kind is filled and kind is not Directory and inode.deadline == deadline:
+            idle = inode.opened is None  # what is written lasts for no time, whatever its deadline
+            if kind is filled and idle and kind is not Directory and inode.deadline == deadline:
                 shown.st_ino = cast(Any, inode.number)
                 self._fill_version(shown, inode)
             else:
                 self._fill(shown, inode, remaining(inode))
-                filled, deadline = kind, inode.deadline
+                filled, deadline = kind if idle else None, inode.deadline
             if not nodes:
                 take_node(shown)
             return bool(reply(token, name, shown, cookie))

@@ -358,6 +358,35 @@ def test_a_listing_shows_of_every_entry_what_getattr_shows(
     run(main)
 
 
+def test_in_a_listing_too_only_what_is_written_lasts_for_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times: dict[bytes, float] = {}
+
+    def reply(_token: object, name: bytes, attributes: EntryAttributes, _cookie: int) -> bool:
+        times[name] = attributes.attr_timeout
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+
+    async def main() -> None:
+        async with core(attr_timeout=60) as made:
+            handlers = over(made)
+            for key in (b"a", b"c", b"d"):
+                made.put(key, b"data")
+            number = (await handlers.lookup(1, b"c", CONTEXT)).st_ino
+            opened = (await handlers.open(number, os.O_WRONLY | os.O_APPEND, CONTEXT)).fh
+            await handlers.write(opened, 4, b"more")
+            await handlers.fsync(opened, True)
+            handle = await handlers.opendir(1, CONTEXT)
+            await handlers.readdir(handle, 0, "token")  # type: ignore[arg-type]
+            await handlers.releasedir(handle)
+            assert [times[name] for name in (b"a", b"c", b"d")] == [60, 0, 60]
+            await handlers.release(opened)
+
+    run(main)
+
+
 def test_an_absence_is_the_kernels_to_remember_only_when_asked_for() -> None:
     async def main() -> None:
         async with core() as made:
