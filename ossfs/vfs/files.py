@@ -553,8 +553,9 @@ class WritableFiles(FileSystem):
         self._unclaimed.add(inode)
         return FileSystemError(errno.EEXIST)
 
-    def _check_name(self, parent: Directory, name: bytes) -> None:
-        if len(name) > NAME_MAX or len(parent.key) + len(name) > KEY_MAX:
+    def _check_name(self, parent: Directory, name: bytes, *, slash: bool = False) -> None:
+        """Raise ENAMETOOLONG or EILSEQ; `slash`: of a directory, whose key ends in one."""
+        if len(name) > NAME_MAX or len(parent.key) + len(name) + slash > KEY_MAX:
             raise FileSystemError(errno.ENAMETOOLONG)
         if not is_utf8(name):
             raise FileSystemError(errno.EILSEQ)

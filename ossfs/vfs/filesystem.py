@@ -336,7 +336,10 @@ class FileSystem:
             if self._policy.links and error.code == "SymlinkTargetNotExist":
                 info = ObjectInfo(0, int(self._clock.wall()), "", ObjectType.SYMLINK)
                 return await self._adopt_link(parent, name, info, asked)
-            page = await self._store.list_page(key + b"/", delimiter=b"", max_keys=1)
+            if len(key) < KEY_MAX:
+                page = await self._store.list_page(key + b"/", delimiter=b"", max_keys=1)
+            else:  # no key is in it, and no store takes so long a prefix
+                page = ListPage([], [], None)
             if self._changed_since(parent, name, asked, key):
                 return None
             child = parent.children.get(name)

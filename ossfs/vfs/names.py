@@ -53,7 +53,7 @@ class WritableFileSystem(WritableFiles):
         """Make a directory, which is a marker object; counted as one lookup."""
         directory = self._directory(parent)
         async with self._moves.change(directory):
-            self._check_name(directory, name)
+            self._check_name(directory, name, slash=True)
             if (there := await self._there(directory, name)) is not None:
                 raise self._exists(there)
             await self._mark(directory.key + name + b"/", new=True)
@@ -308,6 +308,7 @@ class WritableFileSystem(WritableFiles):
             raise FileSystemError(errno.ENOTDIR)
         if leads_through(parent, source):
             raise FileSystemError(errno.EINVAL)
+        self._check_name(parent, name, slash=True)
         if target is not None:
             await self._check_empty(target)
         old, new = source.key, parent.key + name + b"/"

@@ -199,6 +199,27 @@ def test_times_that_were_chosen_stay_and_travel() -> None:
     run(main)
 
 
+def test_a_key_of_full_length_is_a_file_and_no_directory() -> None:
+    async def main() -> None:
+        async with core(attr_timeout=0, prefix=b"p" * 767 + b"/") as made:
+            name = b"n" * 255
+            assert await refused(made, b"none", name) == errno.ENOENT
+            made.requests()
+            with pytest.raises(FileSystemError) as raised:
+                await made.fs.lookup(ROOT, name)
+            assert raised.value.errno == errno.ENOENT
+            assert made.requests() == ["head"], "a store refuses a prefix of 1,024 bytes"
+            with pytest.raises(FileSystemError) as raised:
+                await made.fs.mkdir(ROOT, name)
+            assert raised.value.errno == errno.ENAMETOOLONG
+            await made.fs.mkdir(ROOT, b"d")
+            assert await refused(made, b"d", name) == errno.ENAMETOOLONG
+            await made.write(name, b"file")
+            assert made.stored(b"p" * 767 + b"/" + name) == b"file"
+
+    run(main)
+
+
 def test_directories_are_markers_and_made_once() -> None:
     async def main() -> None:
         async with core() as made:
