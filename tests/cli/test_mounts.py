@@ -22,7 +22,7 @@ from ossfs.cli import mounts
         ("far/../mnt", "real/mnt"),
         ("missing/below/..", "missing"),
         ("loop/x", "loop/x"),
-        ("", ""),
+        (".", ""),
     ],
 )
 def test_a_path_is_resolved_as_the_kernel_does(
