@@ -45,7 +45,7 @@ from ossfs.tree.listing import Listing, Named
 from ossfs.tree.names import KEY_MAX, NAME_MAX
 from ossfs.tree.shared import SharedListings
 from ossfs.vfs.kernel import KernelCaches
-from ossfs.vfs.moves import Moves, leads_through
+from ossfs.vfs.moves import Moves
 from ossfs.vfs.opened import DirectoryHandle, FileHandle, OpenFile, writer_of
 from ossfs.writing.api import read_time
 
@@ -347,9 +347,6 @@ class FileSystem:
                 if child is not None:
                     if self._moves.moving(child):
                         return None  # its key goes before its name does
-                    if isinstance(child, Directory) and self._holds_unfinished(child):
-                        child.deadline, child.marked = deadline, False
-                        return child  # what is written in it will bring it back
                     self.inodes.detach(child)
                     self._changed_here(parent, name)
                 self._absences.add(key)
@@ -619,12 +616,6 @@ class FileSystem:
             for inode in self._written
             if inode.parent is directory and inode.attached and _unfinished(inode)
         }
-
-    def _holds_unfinished(self, directory: Directory) -> bool:
-        """Say whether files in a directory, or below it, are not in the bucket as they are here."""
-        return any(
-            _unfinished(inode) and leads_through(inode, directory) for inode in self._written
-        )
 
     def _skip(self, keys: list[bytes]) -> None:
         self._metrics.count("unspeakable_keys", len(keys))

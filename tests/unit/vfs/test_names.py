@@ -1063,30 +1063,3 @@ def test_a_rename_that_takes_long_keeps_no_memory_from_those_who_write() -> None
             await nothing_left(made)
 
     run(main)
-
-
-def test_a_directory_emptied_elsewhere_stays_while_a_file_in_it_is_written() -> None:
-    async def main() -> None:
-        async with core(attr_timeout=0) as made:
-            made.put(b"d/below/", b"")
-            made.put(b"d/below/old", b"old")
-            directory = await made.walk(b"d/below")
-            _, handle = await made.fs.create(directory.number, b"new", W)
-            await made.fs.write(handle, 0, b"data")
-            for key in (b"d/below/", b"d/below/old"):
-                made.delete(key)
-            assert (await made.walk(b"d/below/new")).size == 4
-            assert await made.fs.attributes(directory.number) is directory
-            assert await names(made, directory.number) == [b"new"]
-            assert await refusal(made.fs.rmdir(ROOT, b"d")) == errno.ENOTEMPTY
-            await made.fs.rename(ROOT, b"d", ROOT, b"e", 0)
-            await finish(made, handle)
-            assert (made.stored(b"d/below/new"), made.stored(b"e/below/new")) == (None, b"data")
-            await made.walk(b"e/below/new")
-            await made.fs.unlink(directory.number, b"new")
-            assert made.stored(b"e/below/") == b"", "only rmdir ends a directory"
-            made.delete(b"e/below/")
-            assert not await exists(made, b"e")
-            await nothing_left(made)
-
-    run(main)
