@@ -5,7 +5,8 @@ over ten seconds, one for a request that failed for good, at most one a minute f
 and code, with the number left out. Answers such as "no such object" are results, not failures,
 and are never logged.
 
-What runs concurrently: everything here is touched on the trio loop only; times are trio's.
+What runs concurrently: everything here is touched on the trio loop only, but for
+`ClientStats.note_first_bytes`; times are trio's.
 """
 
 from __future__ import annotations
