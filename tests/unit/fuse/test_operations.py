@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,23 +112,29 @@ def test_a_handler_that_is_cancelled_answers_an_io_error(name: str) -> None:
     run(main)
 
 
+def internal_errors_of_cancelled(rename: Callable[..., Any]) -> int:
+    """Have a rename cancelled, which is to answer EIO; return how many mistakes were counted."""
+    made = operations(KeyError())
+    made.filesystem = SimpleNamespace(rename=rename)  # type: ignore[assignment]
+
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            with pytest.raises(pyfuse3.FUSEError) as raised:
+                await made.rename(*CALLS["rename"])
+            assert raised.value.errno == errno.EIO
+
+    run(main)
+    return made.metrics.counts["internal_errors"]
+
+
 def test_one_that_is_cancelled_with_tasks_of_its_own_answers_too() -> None:
     async def rename(*_: Any) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep_forever)
             await trio.sleep_forever()
 
-    async def main() -> None:
-        made = operations(KeyError())
-        made.filesystem = SimpleNamespace(rename=rename)  # type: ignore[assignment]
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            with pytest.raises(pyfuse3.FUSEError) as raised:
-                await made.rename(*CALLS["rename"])
-            assert raised.value.errno == errno.EIO
-        assert made.metrics.counts["internal_errors"] == 0
-
-    run(main)
+    assert internal_errors_of_cancelled(rename) == 0
 
 
 def test_what_goes_wrong_while_one_is_cancelled_stays_inside(expect_log: Any) -> None:
@@ -141,17 +148,7 @@ def test_what_goes_wrong_while_one_is_cancelled_stays_inside(expect_log: Any) ->
             finally:
                 raise KeyError(7)
 
-    async def main() -> None:
-        made = operations(KeyError())
-        made.filesystem = SimpleNamespace(rename=rename)  # type: ignore[assignment]
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            with pytest.raises(pyfuse3.FUSEError) as raised:
-                await made.rename(*CALLS["rename"])
-            assert raised.value.errno == errno.EIO
-        assert made.metrics.counts["internal_errors"] == 1
-
-    run(main)
+    assert internal_errors_of_cancelled(rename) == 1
 
 
 @pytest.mark.parametrize("name", CALLS)
